@@ -1,0 +1,1 @@
+"""What breaks: one module a fault, each with available, inject, in_effect and heal."""

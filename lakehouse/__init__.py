@@ -1,0 +1,1 @@
+"""The system under test: images, manifests, and the few services written here."""
