@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from collections.abc import Callable
@@ -141,9 +142,11 @@ def up(region: Region, images: Callable[[Engine], tuple[str, str] | None]) -> bo
 
 def _pin_addresses(region: Region, engine: Engine) -> None:
     """Make each node keep its address over a restart: kubelet and certificates hold the one it began with."""
-    for node in region.nodes(engine):
+    nodes = region.nodes(engine)
+    for node in nodes:
         engine.call("network", "disconnect", region.network, node.name)
         engine.call("network", "connect", "--ip", node.address, region.network, node.name)
+    (region.folder / "addresses.json").write_text(json.dumps({node.name: node.address for node in nodes}))
 
 
 def _await_ready(region: Region, engine: Engine) -> None:

@@ -35,15 +35,15 @@ _ON_A_NODE = ("kubeadm", "kubectl", "kubelet", "containerd", "containerd-shim-ru
 # Runs in a container of the bare root file system: files and programs to their places, units switched on and off.
 _FURNISH = r"""
 set -eu
-for program in PROGRAMS; do install -m 0755 /in/programs/$program /usr/local/bin/$program; done
+for program in @PROGRAMS@; do install -m 0755 /in/programs/$program /usr/local/bin/$program; done
 install -m 0755 /in/files/entrypoint /usr/local/bin/entrypoint
 install -D -m 0644 /in/files/containerd.toml /etc/containerd/config.toml
 install -D -m 0644 /in/files/cni.template /etc/containerd/cni.template
 install -m 0644 /in/files/containerd.service /in/files/kubelet.service /etc/systemd/system/
 install -D -m 0644 /in/files/routes.py /kind/routes.py
 install -D -m 0644 /in/files/default-storage.yaml /kind/manifests/default-storage.yaml
-sed 's/KUBERNETES_VERSION/VERSION/' /in/files/default-cni.yaml > /kind/manifests/default-cni.yaml
-echo VERSION > /kind/version
+sed 's/[@]VERSION[@]/@VERSION@/' /in/files/default-cni.yaml > /kind/manifests/default-cni.yaml
+echo @VERSION@ > /kind/version
 rm -f /etc/machine-id /lib/systemd/system/multi-user.target.wants/* /etc/systemd/system/*.wants/*
 rm -f /lib/systemd/system/local-fs.target.wants/* /lib/systemd/system/basic.target.wants/*
 touch /etc/machine-id
@@ -113,7 +113,7 @@ def _archive(folder: Path, programs: Path, pod_root: Path, named: dict[str, str]
 def _furnish(engine: Engine, reference: str, programs: Path, node_root: Path) -> None:
     bare = f"{reference}-bare"
     engine.call("import", str(node_root), bare, deadline_s=300)
-    script = _FURNISH.replace("PROGRAMS", " ".join(_ON_A_NODE)).replace("VERSION", KUBERNETES_VERSION)
+    script = _FURNISH.replace("@PROGRAMS@", " ".join(_ON_A_NODE)).replace("@VERSION@", KUBERNETES_VERSION)
     try:
         _commit(engine, bare, reference, script, {programs: "/in/programs", FILES: "/in/files"})
     finally:

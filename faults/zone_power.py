@@ -1,0 +1,96 @@
+"""Zone power loss: all machines of a zone are killed at once, without a chance to say goodbye."""
+
+from __future__ import annotations
+
+import json
+import socket
+from typing import Any
+
+from kubernetes.client.exceptions import ApiException
+from urllib3.exceptions import HTTPError
+
+from gameday.clusters import is_ready
+from gameday.session import Session
+
+_KUBELET_PORT = 10250
+_CONNECT_TIMEOUT_S = 1.0
+_HEAL_DEADLINE_S = 120.0
+
+
+class ZonePowerLoss:
+    """Kills the node containers of zones; heal starts them and waits until their nodes are ready and usable."""
+
+    name = "zone-power-loss"
+
+    def available(self, session: Session, zones: list[str]) -> str | None:
+        """Every machine of the zones must be running: what is dead already cannot be killed."""
+        dead = [machine.name for machine in session.machines(zones) if not machine.running]
+        return f"{', '.join(dead)} is not running" if dead else None
+
+    def inject(self, session: Session, zones: list[str]) -> None:
+        """Send SIGKILL to all processes of the machines, of all zones in one call."""
+        session.engine.kill(*(machine.name for machine in session.machines(zones)))
+
+    def in_effect(self, session: Session, zones: list[str]) -> dict[str, Any] | None:
+        """Prove by the network that no machine of the zones answers: its kubelet's port takes no connection.
+
+        The engine, which was told to kill, is not what is believed.
+        """
+        addresses = self._addresses(session, zones)
+        answers = {name: _answers(address) for name, address in addresses.items()}
+        if not answers or any(answers.values()):
+            return None
+        return {
+            "read": f"TCP connection to port {_KUBELET_PORT} of every node",
+            "no_answer": sorted(addresses.values()),
+        }
+
+    def heal(self, session: Session, zones: list[str]) -> None:
+        """Start what is stopped, then wait for each node: Ready, its own pods running, its address the one it had."""
+        machines = session.machines(zones)
+        stopped = [machine.name for machine in machines if not machine.running]
+        if stopped:
+            session.engine.start(*stopped)
+
+        def look() -> str | None:
+            states = {machine.name: _unusable(session, machine.name) for machine in machines}
+            return ", ".join(f"{name} {state}" for name, state in states.items() if state) or None
+
+        session.wait(f"zone {', '.join(zones)} to be Ready and usable", look, _HEAL_DEADLINE_S)
+
+    @staticmethod
+    def _addresses(session: Session, zones: list[str]) -> dict[str, str]:
+        """Return the address of each machine; a dead one has none with the engine, but keeps the one it is pinned to."""
+        names = [machine.name for machine in session.machines(zones)]
+        pinned = session.region.folder / "addresses.json"
+        known: dict[str, str] = json.loads(pinned.read_text())
+        return {name: known[name] for name in names}
+
+
+def _answers(address: str) -> bool:
+    try:
+        with socket.create_connection((address, _KUBELET_PORT), timeout=_CONNECT_TIMEOUT_S):
+            return True
+    except OSError:
+        return False
+
+
+def _unusable(session: Session, name: str) -> str | None:
+    """Say what a node still lacks: Ready, no taint of a dead machine, and the node's own pods ready on it."""
+    try:
+        node = session.core.read_node(name, _request_timeout=5)
+        pods = session.core.list_namespaced_pod(
+            "kube-system", field_selector=f"spec.nodeName={name}", _request_timeout=5
+        )
+    except (ApiException, HTTPError) as error:
+        return f"cannot be read ({getattr(error, 'reason', error)})"
+    if not is_ready(node):
+        return "not Ready"
+    taints = [taint.key for taint in node.spec.taints or [] if taint.effect in ("NoExecute", "NoSchedule")]
+    if taints:
+        return f"tainted {taints[0]}"
+    statuses = [status for pod in pods.items for status in pod.status.container_statuses or []]
+    # a pod that was there before the power loss still says Ready until its kubelet has looked again
+    if not statuses or not all(status.ready for status in statuses):
+        return "its own pods are not ready"
+    return None
