@@ -31,8 +31,8 @@ def fault_named(name: str) -> Fault:
 def inject(fault: str, zones: list[str]) -> str:
     """Inject a fault into zones and return its id.
 
-    Raises Refused on a cluster that did not opt in, Inconclusive where the fault is not available (nothing is touched in
-    both cases), HarnessError where it could not be injected.
+    Raises Refused on a cluster that did not opt in and Inconclusive where the fault is not available, both with nothing
+    touched; HarnessError where it could not be injected.
     """
     session, kind = current(), fault_named(fault)
     check_opt_in(session.api, session.region.name)

@@ -60,7 +60,7 @@ class ZonePowerLoss:
 
     @staticmethod
     def _addresses(session: Session, zones: list[str]) -> dict[str, str]:
-        """Return the address of each machine; a dead one has none with the engine, but keeps the one it is pinned to."""
+        """Return the address that each machine is pinned to; the engine forgets it while the machine is dead."""
         names = [machine.name for machine in session.machines(zones)]
         pinned = session.region.folder / "addresses.json"
         known: dict[str, str] = json.loads(pinned.read_text())
