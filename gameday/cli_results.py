@@ -1,0 +1,175 @@
+"""`chaos judge` and `chaos promises`: what old runs say, and what the experiments there are can say at all."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import click
+import yaml
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from gameday import judge as judging
+from gameday.cli_errors import says_errors
+from gameday.contract import Contract, load_contract
+from gameday.errors import ExitCode, UsageError, worst
+from gameday.paths import PROJECT
+from gameday.progress import verdict_table
+from gameday.report import headline, write_report
+from gameday.report_junit import write_junit
+
+EXIT_CODES = {
+    "held": ExitCode.HELD,
+    "broken": ExitCode.BROKEN,
+    "inconclusive": ExitCode.INCONCLUSIVE,
+    "harness error": ExitCode.HARNESS_ERROR,
+}
+PROMISES_MODULE = "probes.promises"
+
+_contract_option = click.option(
+    "--contract",
+    "contract_path",
+    type=click.Path(path_type=Path),
+    default=PROJECT / "contract.yaml",
+    help="The promises; by default the contract.yaml of the checkout.",
+)
+_json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
+
+
+def judge_run(folder: Path, contract: Contract) -> list[judging.Verdict]:
+    """Judge a run folder and write verdicts.json, junit.xml and report.html into it; return the verdicts.
+
+    Raises UsageError where `folder` is no run folder or cannot be written.
+    """
+    if not (folder / "meta.json").exists() and not (folder / "timeline.jsonl").exists():
+        raise UsageError(f"{folder} is no run folder: it has neither a meta.json nor a timeline.jsonl")
+    verdicts = judging.judge(folder, contract)
+    try:
+        judging.write_verdicts(folder, verdicts)
+        write_junit({folder: verdicts}, folder / "junit.xml")
+        write_report([folder], {folder: verdicts}, folder / "report.html", contract)
+    except OSError as error:
+        raise UsageError(f"the result cannot be written into {folder}: {error.strerror or error}") from error
+    return verdicts
+
+
+def result_code(verdicts_by_folder: Mapping[Path, Sequence[judging.Verdict]]) -> ExitCode:
+    """Return the exit code of several runs; a run without a verdict is inconclusive."""
+    return worst(
+        [worst([EXIT_CODES[verdict.verdict] for verdict in verdicts]) for verdicts in verdicts_by_folder.values()]
+    )
+
+
+@click.command()
+@click.argument("run_folders", metavar="RUN_FOLDER...", nargs=-1, required=True, type=click.Path(path_type=Path))
+@_contract_option
+@_json_option
+@click.pass_context
+@says_errors
+def judge(context: click.Context, run_folders: tuple[Path, ...], contract_path: Path, *, as_json: bool) -> None:
+    """Judge old run folders again, and write their verdicts, JUnit file and report anew.
+
+    The exit code is that of the worst verdict: 0 all held, 1 broken, 2 inconclusive, 3 harness error; 64 bad usage.
+    """
+    contract = load_contract(contract_path)
+    verdicts = {folder: judge_run(folder, contract) for folder in run_folders}
+    code = result_code(verdicts)
+    if as_json:
+        runs = [
+            {"folder": str(folder), "verdicts": [asdict(one) for one in given]} for folder, given in verdicts.items()
+        ]
+        click.echo(json.dumps({"exit_code": int(code), "runs": runs}, indent=2, ensure_ascii=False, default=str))
+    else:
+        console = Console()
+        every = [one for given in verdicts.values() for one in given]
+        console.print(verdict_table(every))
+        console.print(Text(headline(every), style="bold"))
+        for folder in verdicts:
+            click.echo(f"report: {folder / 'report.html'}")
+    context.exit(int(code))
+
+
+@click.command()
+@_contract_option
+@click.option(
+    "--experiments", type=click.Path(path_type=Path), default=PROJECT / "experiments", help="The folder of experiments."
+)
+@click.option("--disaster", type=int, help="Only the promises of this disaster.")
+@click.option("--engine", help="Only the promises of this engine.")
+@_json_option
+@says_errors
+def promises(
+    contract_path: Path, experiments: Path, disaster: int | None, engine: str | None, *, as_json: bool
+) -> None:
+    """List all promises of the contract, and by which experiments each one is exercised."""
+    contract = load_contract(contract_path)
+    found = exercised_by(experiments)
+    known = {promise.id for promise in contract.promises}
+    for promise_id, where in found.items():
+        if promise_id not in known:
+            raise UsageError(f"{where[0]} names the promise {promise_id}, which {contract_path} does not have")
+    rows = [
+        {
+            "id": promise.id, "disaster": promise.disaster, "engine": promise.engine, "promise": promise.promise,
+            "exercised_by": found.get(promise.id, []),
+        }
+        for promise in contract.promises
+        if disaster in (None, promise.disaster) and engine in (None, promise.engine)
+    ]  # fmt: skip
+    if not rows:
+        raise UsageError("the contract has no promise of this disaster and engine")
+    exercised = sum(1 for row in rows if row["exercised_by"])
+    if as_json:
+        totals = {"promises": len(rows), "exercised": exercised, "not_exercised": len(rows) - exercised}
+        click.echo(json.dumps({"promises": rows, "totals": totals}, indent=2, ensure_ascii=False))
+        return
+    Console().print(_promise_table(rows))
+    click.echo(f"{exercised} of {len(rows)} promises are exercised, {len(rows) - exercised} are not yet.")
+
+
+def exercised_by(experiments: Path) -> dict[str, list[str]]:
+    """Return for each promise id the experiments (paths below `experiments`) with a probe that asserts it.
+
+    Raises UsageError where the folder is missing or an experiment is no YAML.
+    """
+    if not experiments.is_dir():
+        raise UsageError(f"{experiments} is no folder of experiments")
+    found: defaultdict[str, list[str]] = defaultdict(list)
+    for path in sorted(experiments.rglob("*.yaml")):
+        try:
+            experiment = yaml.safe_load(path.read_text(encoding="utf-8"))
+        except (OSError, yaml.YAMLError) as error:
+            raise UsageError(f"the experiment {path} cannot be read: {error}") from error
+        for promise_id in sorted(set(_asserted(experiment))):
+            found[promise_id].append(str(path.relative_to(experiments)))
+    return dict(found)
+
+
+def _asserted(node: object) -> Iterator[str]:
+    """Yield the promise of every probe of `PROMISES_MODULE`, wherever in an experiment it stands."""
+    if isinstance(node, list):
+        for item in node:
+            yield from _asserted(item)
+    elif isinstance(node, dict):
+        arguments = node.get("arguments")
+        if node.get("module") == PROMISES_MODULE and isinstance(arguments, dict) and "promise" in arguments:
+            yield str(arguments["promise"])
+        for value in node.values():
+            yield from _asserted(value)
+
+
+def _promise_table(rows: Sequence[Mapping[str, Any]]) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("promise", no_wrap=True)
+    table.add_column("what is promised", ratio=3, overflow="fold")
+    table.add_column("exercised by", ratio=2, overflow="fold")
+    for row in rows:
+        by = Text("\n".join(row["exercised_by"])) if row["exercised_by"] else Text("not exercised yet", style="yellow")
+        table.add_row(Text(row["id"]), Text(row["promise"]), by)
+    return table

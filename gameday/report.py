@@ -1,0 +1,231 @@
+"""The report: one self-contained page for a run or for a whole game day, made from run folders and their verdicts.
+
+Everything on it comes from the folders, so that it can be made again from an old one. The page is opened from disk: it
+carries its script and its style, and asks nothing of any network.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+from plotly.offline import get_plotlyjs
+
+from gameday.contract import Contract
+from gameday.judge import Verdict
+from gameday.measure import Outage, outages
+from gameday.records import Request, read_requests
+from gameday.report_plots import engine_figure
+from gameday.report_story import Deed, Mark, Shade, deeds, marks, origin_mono, shades
+from gameday.timeline import Event, read_timeline
+
+# the worst first: the first of these that occurs gives the page its headline
+ORDER = ("broken", "harness error", "inconclusive", "held")
+SYMBOLS = {"held": "✓", "broken": "✗", "inconclusive": "?", "harness error": "!"}
+
+
+@dataclass(frozen=True, slots=True)
+class _EngineView:
+    """What the template shows of one engine; `figure_json` is safe inside of a script element."""
+
+    name: str
+    facts: list[tuple[str, str]]
+    figure_json: Markup
+    height_px: int
+    marks: list[Mark]
+    shades: list[Shade]
+
+
+@dataclass(frozen=True, slots=True)
+class _RunView:
+    """What the template shows of one run."""
+
+    anchor: str
+    run_id: str
+    experiment: str
+    title: str
+    problems: list[str]
+    facts: list[tuple[str, str]]
+    declared: list[tuple[str, str]]
+    deeds: list[Deed]
+    engines: list[_EngineView]
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    """One verdict in the table of promises."""
+
+    run: _RunView
+    verdict: Verdict
+    text: str
+    evidence: str
+
+
+def write_report(
+    folders: Sequence[Path], verdicts_by_folder: Mapping[Path, Sequence[Verdict]], target: Path, contract: Contract
+) -> None:
+    """Write the page of these runs to `target`; a folder without an entry in `verdicts_by_folder` shows no verdicts.
+
+    What a run folder lacks is said on the page. Raises OSError where `target` cannot be written.
+    """
+    texts = {promise.id: promise.promise for promise in contract.promises}
+    runs = [_run_view(folder, number, contract) for number, folder in enumerate(folders, start=1)]
+    rows = [
+        _Row(run, verdict, texts.get(verdict.promise, ""), _pretty(verdict.evidence))
+        for folder, run in zip(folders, runs, strict=True)
+        for verdict in verdicts_by_folder.get(folder, [])
+    ]
+    environment = Environment(
+        loader=PackageLoader("gameday"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    verdicts = [row.verdict for row in rows]
+    page = environment.get_template("report.html.j2").render(
+        headline=headline(verdicts),
+        summary=_summary(verdicts, len(runs)),
+        tone=_worst(verdicts).replace(" ", "-"),
+        symbols=SYMBOLS,
+        rows=rows,
+        runs=runs,
+        # plotly's own file is ours to trust; it holds no closing script tag
+        plotly_js=Markup(get_plotlyjs()) if any(run.engines for run in runs) else "",  # noqa: S704 - see above
+    )
+    target.write_text(page, encoding="utf-8")
+
+
+def headline(verdicts: Sequence[Verdict]) -> str:
+    """Return the result in a few words; a promise counts once, with the worst verdict that any run gave it."""
+    by_promise: dict[str, list[Verdict]] = {}
+    for verdict in verdicts:
+        by_promise.setdefault(verdict.promise, []).append(verdict)
+    counts = Counter(_worst(of_one) for of_one in by_promise.values())
+    total = len(by_promise)
+    promises = f"{total} promise{'' if total == 1 else 's'}"
+    if not total:
+        return "No promise was judged"
+    if counts["held"] == total:
+        return f"All {promises} held" if total > 1 else "The promise held"
+    parts = [f"{counts[word]} {word}" for word in ORDER if counts[word]]
+    return f"{promises}: {', '.join(parts)}"
+
+
+def _worst(verdicts: Sequence[Verdict]) -> str:
+    given = {verdict.verdict for verdict in verdicts}
+    return next((word for word in ORDER if word in given), "inconclusive")
+
+
+def _summary(verdicts: Sequence[Verdict], runs: int) -> str:
+    counts = Counter(verdict.verdict for verdict in verdicts)
+    given = ", ".join(f"{counts[word]} {word}" for word in reversed(ORDER))
+    return f"{len(verdicts)} verdicts from {runs} run{'' if runs == 1 else 's'}: {given}"
+
+
+def _run_view(folder: Path, number: int, contract: Contract) -> _RunView:
+    meta, problems = _read_meta(folder)
+    events = read_timeline(folder / "timeline.jsonl")
+    requests = read_requests(folder)
+    if not events:
+        problems.append("This run has no timeline.")
+    if not requests:
+        problems.append("No client operation was recorded in this run, so there is nothing to plot.")
+    engines = sorted({request.engine for request in requests})
+    experiment = str(meta.get("experiment", folder.name))
+    return _RunView(
+        anchor=f"run-{number}",
+        run_id=str(meta.get("run_id", folder.name)),
+        experiment=experiment,
+        title=str(meta.get("title", experiment)),
+        problems=problems,
+        facts=_run_facts(meta, folder),
+        declared=[(str(name), _plain(value)) for name, value in (meta.get("declared") or {}).items()],
+        deeds=deeds(events),
+        engines=[
+            _engine_view(name, [item for item in requests if item.engine == name], events, contract) for name in engines
+        ],
+    )
+
+
+def _read_meta(folder: Path) -> tuple[dict[str, Any], list[str]]:
+    try:
+        meta = json.loads((folder / "meta.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        return {}, [f"The meta.json of this run cannot be read: {error}"]
+    return (meta, []) if isinstance(meta, dict) else ({}, ["The meta.json of this run is not an object."])
+
+
+def _run_facts(meta: Mapping[str, Any], folder: Path) -> list[tuple[str, str]]:
+    started = meta.get("started_wall")
+    host = meta.get("host") or {}
+    facts = [
+        ("Run", meta.get("run_id", folder.name)),
+        ("Experiment", meta.get("experiment")),
+        ("Disaster and variant", " · ".join(str(meta[name]) for name in ("disaster", "variant") if meta.get(name))),
+        ("Started", f"{datetime.fromtimestamp(started, UTC):%Y-%m-%d %H:%M:%S} UTC" if started else None),
+        ("Region and zones", f"{meta['region']}: {_plain(meta.get('zones'))}" if meta.get("region") else None),
+        ("Host", f"{host.get('cores')} cores, {host.get('memory_bytes', 0) / 2**30:.1f} GiB" if host else None),
+        ("Harness", meta.get("version")),
+    ]
+    return [(name, _plain(value)) for name, value in facts if value]
+
+
+def _engine_view(name: str, requests: Sequence[Request], events: Sequence[Event], contract: Contract) -> _EngineView:
+    """Measure and draw one engine; `requests` are all of its own and not empty."""
+    origin = origin_mono(events) if events else requests[0].intended
+    found = outages(requests, sustained_s=contract.recovery.sustained_s)
+    last_mono = max(request.ended for request in requests)
+    shown_marks = marks(events, [outage.ended for outage in found if outage.ended is not None])
+    shown_shades = shades(events, last_mono)
+    figure = engine_figure(requests, origin, shown_marks, shown_shades)
+    return _EngineView(
+        name=name,
+        facts=_engine_facts(requests, found, origin),
+        # inside of a script element nothing but a tag can end it, and JSON may write every < as an escape
+        figure_json=Markup(figure.to_json().replace("<", "\\u003c")),  # noqa: S704 - see above
+        height_px=figure.layout.height,
+        marks=shown_marks,
+        shades=shown_shades,
+    )
+
+
+def _engine_facts(requests: Sequence[Request], found: Sequence[Outage], origin: float) -> list[tuple[str, str]]:
+    counts = Counter(request.outcome for request in requests)
+    operations = Counter(request.operation for request in requests)
+    helped = sum(1 for request in requests if request.outcome == "ok" and request.attempts > 1)
+    shown = [_outage_text(outage, origin) for outage in found]
+    return [
+        (
+            "Operations",
+            f"{len(requests)}: " + ", ".join(f"{count} {outcome}" for outcome, count in counts.most_common()),
+        ),
+        ("Kinds of operations", ", ".join(f"{count} {operation}" for operation, count in operations.most_common())),
+        ("Saved by a retry", str(helped)),
+        ("Outages, first failure to first sustained success (RTO)", "; ".join(shown) or "none"),
+    ]
+
+
+def _outage_text(outage: Outage, origin: float) -> str:
+    since = f"from {outage.started - origin:+.1f} s"
+    return f"not ended, {since}" if outage.ended is None else f"{outage.ended - outage.started:.1f} s {since}"
+
+
+def _plain(value: object) -> str:
+    """Return a value of meta.json as a person reads it."""
+    if isinstance(value, list):
+        return ", ".join(_plain(item) for item in value)
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {_plain(item)}" for name, item in value.items())
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _pretty(evidence: Mapping[str, Any]) -> str:
+    return json.dumps(evidence, indent=2, ensure_ascii=False, default=str) if evidence else ""
