@@ -1,0 +1,49 @@
+"""`python -m lakehouse.mds migrate` makes the catalogue's tables, `… serve` serves; the environment says how."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from sqlalchemy.exc import SQLAlchemyError
+from tenacity import RetryError, Retrying, retry_if_exception_type, stop_after_delay, wait_fixed
+
+from lakehouse.mds.catalogue import migrate
+from lakehouse.mds.server import serve
+from lakehouse.mds.settings import SettingsError, read_settings
+
+_FAILED = 1
+_USAGE = 64
+_DATABASE_DEADLINE_S = 60.0
+
+
+def main(arguments: list[str]) -> int:
+    """Run a command and return its exit code: 0, 1 where the database did not answer, 64 for bad input."""
+    if arguments not in (["migrate"], ["serve"]):
+        return _complain("usage: python -m lakehouse.mds migrate|serve", _USAGE)
+    try:
+        settings = read_settings(os.environ)
+    except SettingsError as error:
+        return _complain(str(error), _USAGE)
+    if arguments == ["serve"]:
+        serve(settings)
+        return 0
+    retrying = Retrying(
+        retry=retry_if_exception_type(SQLAlchemyError), stop=stop_after_delay(_DATABASE_DEADLINE_S), wait=wait_fixed(1)
+    )
+    try:
+        retrying(migrate, settings)
+    except RetryError as error:
+        last = error.last_attempt.exception()
+        seen = " ".join(str(last).split())[:300]
+        return _complain(f"waited {_DATABASE_DEADLINE_S:g} s for the database to take the migration: {seen}", _FAILED)
+    return 0
+
+
+def _complain(sentence: str, code: int) -> int:
+    sys.stderr.write(f"mds: {sentence}\n")
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
