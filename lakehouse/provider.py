@@ -1,0 +1,146 @@
+"""The provider's services: what a region has outside of its zones, each described as one container.
+
+The managed database (Postgres), the object store (versitygw) and the region's load balancer (HAProxy). Nothing is run
+here: what runs containers starts what is described.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from gameday.errors import UsageError
+
+DATABASE_PORT = 5432
+OBJECT_STORE_PORT = 7070
+LOAD_BALANCER_PORT = 8181
+# HAProxy's own page: /stats;csv has the state of every server, /healthz says that it runs
+LOAD_BALANCER_STATE_PORT = 8404
+# The port on every node that leads to MDS, as lakehouse/manifests/base/service.yaml has it
+NODE_PORT = 30181
+
+DATABASE = "mds"
+DATABASE_USER = "mds"
+BUCKET = "lakehouse"
+REGION_OF_STORE = "us-east-1"
+
+_BIN = "/usr/lib/postgresql/15/bin"
+_MAX_CONNECTIONS = 200
+_TEMPLATES = Path(__file__).parent / "templates"
+_LOAD_BALANCER_CONFIG = "/etc/haproxy/haproxy.cfg"
+
+# The folder gets its name only when it is complete, so a container killed before begins anew. Postgres refuses to be root.
+_POSTGRES = f"""\
+set -eu
+home=/var/lib/postgresql
+as_postgres="setpriv --reuid=postgres --regid=postgres --init-groups"
+if [ ! -d "$home/mds" ]; then
+    rm -rf "$home/new"
+    install -d -o postgres -g postgres -m 700 "$home" "$home/new"
+    $as_postgres {_BIN}/initdb --pgdata="$home/new" --username=postgres --encoding=UTF8 --locale=C.UTF-8 \\
+        --auth-local=peer --auth-host=scram-sha-256
+    echo "host all all all scram-sha-256" >> "$home/new/pg_hba.conf"
+    $as_postgres {_BIN}/postgres --single -D "$home/new" postgres <<SQL
+CREATE ROLE {DATABASE_USER} LOGIN PASSWORD '$MDS_DATABASE_PASSWORD'
+CREATE DATABASE {DATABASE} OWNER {DATABASE_USER}
+SQL
+    mv "$home/new" "$home/mds"
+fi
+exec $as_postgres {_BIN}/postgres -D "$home/mds" -c listen_addresses='*' -c port={DATABASE_PORT} \\
+    -c max_connections={_MAX_CONNECTIONS} -c shared_buffers=64MB -c fsync=on -c unix_socket_directories=/tmp
+"""
+
+# A bucket of versitygw's posix backend is a folder.
+_OBJECT_STORE = f"""\
+set -eu
+mkdir -p /data/{BUCKET}
+exec /usr/local/bin/versitygw --port :{OBJECT_STORE_PORT} --health /healthz --quiet posix /data
+"""
+
+
+@dataclass(frozen=True)
+class Health:
+    """How to see that a service works: a command in its container that exits with 0, or a URL path that answers 200."""
+
+    command: tuple[str, ...] = ()
+    port: int = 0
+    path: str = ""
+
+
+@dataclass(frozen=True)
+class ProviderService:
+    """One service as a container; `files` maps paths in the container to their content."""
+
+    name: str
+    image: str
+    command: tuple[str, ...]
+    health: Health
+    environment: Mapping[str, str] = field(default_factory=dict)
+    files: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Backend:
+    """One node behind the load balancer, by its name and its address on the region's network."""
+
+    name: str
+    address: str
+    port: int = NODE_PORT
+
+
+def database(region: str, image: str, password: str) -> ProviderService:
+    """Return the managed database, with database `mds` of user `mds`. Raises UsageError for an odd password."""
+    return ProviderService(
+        name=f"{region}-postgres",
+        image=image,
+        command=("sh", "-c", _POSTGRES),
+        environment={"MDS_DATABASE_PASSWORD": _plain("database password", password)},
+        health=Health(command=(f"{_BIN}/pg_isready", "--quiet", "--host=127.0.0.1", f"--dbname={DATABASE}")),
+    )
+
+
+def object_store(region: str, image: str, access_key: str, secret_key: str) -> ProviderService:
+    """Return the object store; it has the bucket `lakehouse`. Raises UsageError for a key."""
+    return ProviderService(
+        name=f"{region}-object-store",
+        image=image,
+        command=("sh", "-c", _OBJECT_STORE),
+        environment={
+            "ROOT_ACCESS_KEY": _plain("access key", access_key),
+            "ROOT_SECRET_KEY": _plain("secret key", secret_key),
+        },
+        health=Health(port=OBJECT_STORE_PORT, path="/healthz"),
+    )
+
+
+def load_balancer(region: str, image: str, backends: Sequence[Backend]) -> ProviderService:
+    """Return the region's load balancer over its nodes. Raises UsageError where there are none."""
+    return ProviderService(
+        name=f"{region}-load-balancer",
+        image=image,
+        command=("haproxy", "-db", "-f", _LOAD_BALANCER_CONFIG),
+        files={_LOAD_BALANCER_CONFIG: load_balancer_config(backends)},
+        health=Health(port=LOAD_BALANCER_STATE_PORT, path="/healthz"),
+    )
+
+
+def load_balancer_config(
+    backends: Sequence[Backend], listen_port: int = LOAD_BALANCER_PORT, state_port: int = LOAD_BALANCER_STATE_PORT
+) -> str:
+    """Return haproxy.cfg for the nodes of a region. Raises UsageError where there are none."""
+    if not backends:
+        raise UsageError("a load balancer needs at least one node behind it")
+    templates = Environment(loader=FileSystemLoader(_TEMPLATES), undefined=StrictUndefined, keep_trailing_newline=True)  # noqa: S701 - no HTML
+    template = templates.get_template("haproxy.cfg.j2")
+    return template.render(backends=backends, listen_port=listen_port, state_port=state_port)
+
+
+def _plain(what: str, value: str) -> str:
+    # it goes into SQL, a URL and a shell's environment as it is
+    if not re.fullmatch(r"[A-Za-z0-9_-]{3,64}", value):
+        raise UsageError(f"the {what} has to be 3 to 64 letters, digits, dashes and underscores")
+    return value
