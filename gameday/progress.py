@@ -82,6 +82,14 @@ def _harmless[**P](method: Callable[Concatenate[Progress, P], None]) -> Callable
     return wrapped
 
 
+class LastingConsole(Console):
+    """A console that falls silent when nobody reads it any more; rich's own then ends the process."""
+
+    def on_broken_pipe(self) -> None:
+        """Write nothing from now on."""
+        self.quiet = True
+
+
 class Progress:
     """The live display of one run; every method may be called from any thread, and none of them raises.
 
@@ -89,9 +97,9 @@ class Progress:
     `stop` are kept and not shown.
     """
 
-    def __init__(self, console: Console | None = None, *, line_interval_s: float = LINE_INTERVAL_S) -> None:
+    def __init__(self, console: LastingConsole | None = None, *, line_interval_s: float = LINE_INTERVAL_S) -> None:
         """Show on `console` (default: stderr); plain lines come at most once in `line_interval_s` seconds."""
-        self._console = console or Console(stderr=True)
+        self._console = console or LastingConsole(stderr=True)
         self._line_interval_s = line_interval_s
         # held only to change the state, never while rich is called
         self._lock = threading.Lock()
