@@ -14,7 +14,7 @@ from typing import Any
 from kubernetes import client
 
 from gameday.engine import Container, Engine
-from gameday.errors import HarnessError, UsageError
+from gameday.errors import DeadlinePassed, HarnessError, UsageError
 from gameday.regions import Region
 from gameday.timeline import Timeline
 from gameday.topology import ZONE_LABEL, Topology
@@ -23,6 +23,10 @@ from gameday.waiting import wait_until
 
 def _silent(awaited: str, deadline_s: float, seen: str) -> None:
     """Tell nobody: what is awaited is shown where a progress display is set."""
+
+
+def _no_judge(promise: str) -> str:
+    raise HarnessError(f"promise {promise} cannot be judged: no run has set a judge")
 
 
 @dataclass
@@ -37,6 +41,9 @@ class Session:
     timeline: Timeline
     endpoints: dict[str, str] = field(default_factory=dict)
     awaiting: Callable[[str, float, str], None] = _silent
+    verdict_of: Callable[[str], str] = _no_judge
+    # the load process, while one runs; of a layer above, so it has no type here
+    load: object | None = None
 
     @property
     def core(self) -> client.CoreV1Api:
@@ -71,6 +78,15 @@ class Session:
             every_s=every_s,
             tell=lambda seen: self.awaiting(awaited, deadline_s, seen),
         )
+
+    def waited(self, awaited: str, look: Callable[[], str | None], deadline_s: float) -> bool:
+        """Wait for what may rightly never come: False, and a line on the timeline, when it did not in time."""
+        try:
+            self.wait(awaited, look, deadline_s)
+        except DeadlinePassed as error:
+            self.timeline.append("await.passed", "harness", awaited=awaited, deadline_s=deadline_s, seen=error.seen)
+            return False
+        return True
 
 
 _open: list[Session] = []

@@ -87,6 +87,12 @@ def mds_image(pod_root: Path, packages: Path, scratch: Path) -> Image:
     return Image(mds_reference(), (pod_root, dependencies, service), ("python3", "-m", "lakehouse.mds"))
 
 
+def mds_archive(folder: Path) -> Path:
+    """Write the image of MDS as an archive into `folder`, for nodes whose own image does not carry it."""
+    images = [mds_image(pod_root_file_system(), mds_packages(), folder)]
+    return write_archive(folder / "mds.tar", images)
+
+
 def provider_image(engine: Engine) -> str:
     """Return the image of the provider's services (Postgres, HAProxy, versitygw), built where it is not there yet."""
     root, programs = root_file_system("provider", PROVIDER_PACKAGES), node_programs()

@@ -1,0 +1,66 @@
+"""`chaos lakehouse`: the system under test on a region's cluster."""
+
+from __future__ import annotations
+
+import json
+import time
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from gameday.cli_cluster import region_option
+from gameday.cli_errors import says_errors
+from gameday.engine import find_engine
+from gameday.regions import region_named
+from lakehouse import deploy
+
+
+@click.group()
+def lakehouse() -> None:
+    """Deploy the lakehouse on a region's cluster, and look at it.
+
+    Outside the zones run the provider's services (database, object store, load balancer); on Kubernetes the formations.
+    """
+
+
+@lakehouse.command()
+@region_option
+@says_errors
+def up(region: str) -> None:
+    """Deploy, and wait until everything serves; quick, and changes nothing, where it does already."""
+    chosen, engine, started = region_named(region), find_engine(), time.monotonic()
+    deploy.up(chosen, engine)
+    address = deploy.endpoints(chosen, engine)["mds"]
+    click.echo(
+        f"the lakehouse of region {region} serves after {time.monotonic() - started:.0f} s; MDS at {address}", err=True
+    )
+
+
+@lakehouse.command()
+@region_option
+@says_errors
+def down(region: str) -> None:
+    """Remove the formations and the provider's services with all their data; the cluster stays."""
+    deploy.down(region_named(region), find_engine())
+
+
+@lakehouse.command()
+@region_option
+@click.option("--json", "as_json", is_flag=True, help="Print the state as JSON, for machines.")
+@says_errors
+def status(region: str, *, as_json: bool) -> None:
+    """Say what is ready, what is not and why, and where clients enter."""
+    state = deploy.status(region_named(region), find_engine())
+    if as_json:
+        click.echo(json.dumps(state, indent=2))
+        return
+    table = Table("part", "state", title=f"lakehouse of region {region}", title_justify="left")
+    for item in state["formations"]:
+        table.add_row(item["name"], item["reason"])
+    for item in state["services"]:
+        table.add_row(item["name"], f"{item['state']} at {item['address']}")
+    console = Console()
+    console.print(table)
+    for engine, address in state["endpoints"].items():
+        console.print(f"{engine}: {address}")

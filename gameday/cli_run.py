@@ -1,0 +1,151 @@
+"""`chaos run`, with the evidence, verdicts and exit codes of the harness, and `chaos recover`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+from chaostoolkit.commands.run import run as toolkit_run
+from rich.console import Console
+
+from faults.actions import heal_in
+from faults.undo import outstanding
+from gameday.cli_cluster import region_option
+from gameday.cli_errors import says_errors
+from gameday.clusters import TOPOLOGY
+from gameday.contract import load_contract
+from gameday.engine import find_engine
+from gameday.errors import ExitCode, UsageError
+from gameday.experiment import is_ours, load_experiment, read_document
+from gameday.paths import PROJECT
+from gameday.progress import Progress, verdict_table
+from gameday.regions import Region, api_client, check_opt_in, region_named
+from gameday.run import Run, open_folder
+from gameday.session import Session, enter, leave
+from gameday.timeline import Timeline
+from gameday.topology import load_topology
+from lakehouse.deploy import declared_figures, endpoints
+
+CONTRACT = PROJECT / "contract.yaml"
+runs_option = click.option(
+    "--runs",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=Path("runs"),
+    show_default=True,
+    envvar="CHAOS_RUNS",
+    help="Where run folders are made.",
+)
+kubeconfig_option = click.option(
+    "--kubeconfig",
+    type=click.Path(path_type=Path),
+    default=None,
+    help="A kubeconfig of the cluster; by default the region's own.",
+)
+
+
+def _run_ours(
+    ctx: click.Context, experiment_path: Path, region: Region, runs: Path, kubeconfig: Path | None, rest: dict[str, Any]
+) -> ExitCode:
+    contract, topology = load_contract(CONTRACT), load_topology(TOPOLOGY)
+    experiment = load_experiment(experiment_path, contract, topology)
+    api = api_client(kubeconfig or region.kubeconfig)
+    check_opt_in(api, region.name)
+    engine = find_engine()
+    known = endpoints(region, engine)
+    folder = open_folder(runs, experiment, region.name, {**topology.declared, **declared_figures()}, topology.zones)
+    progress = Progress()
+    session = Session(region, engine, api, topology, folder, Timeline(folder / "timeline.jsonl"), known)
+    session.awaiting = lambda awaited, deadline_s, seen: progress.awaiting(f"{awaited}: {seen}", deadline_s)
+    run = Run(experiment, contract, session, progress)
+
+    def toolkit() -> dict[str, Any]:
+        # always, or an interrupt and a probe that raised would leave the fault in place
+        options = {**rest, "rollback_strategy": "always", "journal_path": str(folder / "journal.json"), "no_exit": True}
+        journal: dict[str, Any] = ctx.invoke(toolkit_run, source=str(experiment_path), **options)
+        return journal
+
+    verdicts, code = run.execute(toolkit)
+    console = Console()
+    console.print(verdict_table(verdicts))
+    console.print(f"run folder {folder} · report {folder / 'report.html'} · exit code {int(code)}", soft_wrap=True)
+    return code
+
+
+@says_errors
+def _dispatch(ctx: click.Context, **options: Any) -> None:  # noqa: ANN401 - click hands over what it parsed
+    """Send experiments of the lakehouse our way, and all others to Chaos Toolkit as they are."""
+    region, runs, kubeconfig = options.pop("region"), options.pop("runs"), options.pop("kubeconfig")
+    source = options["source"]
+    path = Path(source)
+    if "://" in source or (path.is_file() and not is_ours(read_document(path))):
+        ctx.invoke(toolkit_run, **options)
+        return
+    if not path.is_file():
+        raise UsageError(f"there is no experiment {source}: experiments/ holds those of the lakehouse")
+    if options.get("dry"):
+        raise UsageError(
+            "--dry breaks nothing, so it can say nothing of a promise: use `chaos validate` to check a file"
+        )
+    ours = {key: value for key, value in options.items() if key not in ("source", "rollback_strategy", "journal_path")}
+    code = _run_ours(ctx, path, region_named(region), runs, kubeconfig, ours)
+    raise click.exceptions.Exit(int(code))
+
+
+run = click.Command(
+    "run",
+    callback=click.pass_context(_dispatch),
+    params=[*toolkit_run.params],
+    help="""Run an experiment, a local file or a URL.
+
+    An experiment of the lakehouse (experiments/) gets a run folder with all evidence, a verdict for each promise that
+    it exercises, and a report. Exit codes: 0 all held, 1 one broken, 2 inconclusive, 3 harness error, 64 bad usage.
+    Any other experiment is run by Chaos Toolkit as ever.
+    """,
+)
+for _option in (region_option, runs_option, kubeconfig_option):
+    run = _option(run)
+
+
+@click.command()
+@region_option
+@click.option("--json", "as_json", is_flag=True, help="Print what was healed as JSON, for machines.")
+@says_errors
+def recover(region: str, *, as_json: bool) -> None:
+    """Heal what a run that died left broken.
+
+    The undo of every fault is on disk before the fault is injected; this heals all that is still written there, waits
+    until it is usable again, and says what it did. It changes nothing where nothing is broken.
+    """
+    chosen = region_named(region)
+    left = outstanding(chosen)
+    healed = []
+    if left:
+        session = _recovery_session(chosen)
+        enter(session)
+        try:
+            for undo in left:
+                click.echo(f"healing {undo.fault} in {', '.join(undo.zones)} (left by {undo.run_folder})", err=True)
+                heal_in(session, undo.fault, undo.zones)
+                healed.append(
+                    {"fault": undo.fault, "zones": undo.zones, "nodes": undo.nodes, "run_folder": undo.run_folder}
+                )
+        finally:
+            leave()
+    if as_json:
+        click.echo(json.dumps({"region": region, "healed": healed}, indent=2))
+    elif healed:
+        nodes = ", ".join(node for item in healed for node in item["nodes"])
+        click.echo(f"recovered region {region}: {len(healed)} fault(s) healed, {nodes} usable again")
+    else:
+        click.echo(f"nothing to recover in region {region}")
+
+
+def _recovery_session(region: Region) -> Session:
+    api = api_client(region.kubeconfig)
+    check_opt_in(api, region.name)
+    timeline = Timeline(region.folder / "recoveries.jsonl")
+    session = Session(region, find_engine(), api, load_topology(TOPOLOGY), region.folder, timeline)
+    session.awaiting = lambda awaited, _deadline_s, seen: click.echo(f"  waiting for {awaited}: {seen}", err=True)
+    return session

@@ -1,0 +1,185 @@
+"""One run: opens the run folder, lets Chaos Toolkit execute the experiment, heals, settles, judges and reports."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from loadgen.process import Load
+
+from faults.actions import heal_in
+from faults.undo import outstanding
+from gameday.contract import Contract
+from gameday.errors import ChaosError, ExitCode, Inconclusive, UsageError
+from gameday.experiment import Experiment
+from gameday.judge import Verdict, exit_code, judge, write_verdicts
+from gameday.progress import Progress
+from gameday.provider_role import NODE_REMOVAL_DELAY_S, ProviderRole
+from gameday.report import write_report
+from gameday.report_junit import write_junit
+from gameday.session import Session, enter, leave
+from gameday.settle import settle
+from gameday.timeline import Timeline, now, read_timeline
+from gameday.topology import host_size
+from gameday.watcher import ClusterWatch
+from probes.cluster import NAMESPACE
+from probes.promises import NOT_JUDGED_YET
+
+SETTLE_DEADLINE_S = 120.0
+_LOAD_STOP_DEADLINE_S = 20.0
+
+
+@dataclass
+class Run:
+    """One experiment on one region, from the opening of its folder to its verdicts."""
+
+    experiment: Experiment
+    contract: Contract
+    session: Session
+    progress: Progress
+    interrupted: str | None = None
+
+    def execute(self, toolkit: Callable[[], dict[str, Any]]) -> tuple[list[Verdict], ExitCode]:
+        """Run the experiment by `toolkit`, which returns Chaos Toolkit's journal; always heals, always judges."""
+        session = self.session
+        enter(session)
+        session.verdict_of = self._verdict_of
+        session.timeline.append("run.begin", "harness")
+        watch, provider = ClusterWatch(session, [NAMESPACE]), ProviderRole(session)
+        self.progress.start()
+        try:
+            self._preflight()
+            watch.start()
+            provider.start()
+            self._note_journal(toolkit())
+        except Inconclusive as error:
+            session.timeline.append("preflight.failed", "harness", message=str(error))
+            self.progress.note(str(error))
+        except ChaosError as error:
+            self._error("run", error)
+        finally:
+            with _signals_ignored():
+                self._clean_up()
+            provider.stop()
+            watch.stop()
+            self.progress.stop()
+            leave()
+        return self._conclude()
+
+    def _preflight(self) -> None:
+        """Make sure that the lakehouse is whole before anything is broken; raises Inconclusive where it is not."""
+        left = outstanding(self.session.region)
+        if left:
+            zones = ", ".join(zone for undo in left for zone in undo.zones)
+            raise Inconclusive(f"an earlier run left a fault in {zones}: run `chaos recover` first")
+        self.progress.phase("preflight")
+        try:
+            settle(self.session, SETTLE_DEADLINE_S)
+        except ChaosError as error:
+            raise Inconclusive(f"the lakehouse is not healthy, so nothing was broken: {error}") from error
+
+    def _note_journal(self, journal: dict[str, Any]) -> None:
+        """Write down what Chaos Toolkit forgives: an activity that failed leaves its status "completed"."""
+        states = [state for state in (journal.get("steady_states") or {}).values() if state]
+        activities = [*(journal.get("run") or []), *(journal.get("rollbacks") or [])]
+        activities += [probe for state in states for probe in state.get("probes") or []]
+        for activity in activities:
+            if activity["status"] == "failed":
+                trace = activity.get("exception") or ["no reason given"]
+                message = f"{activity['activity']['name']}: {str(trace[-1]).strip()}"
+                self.session.timeline.append("error", "harness", where="activity", message=message)
+        before = (journal.get("steady_states") or {}).get("before")
+        if before and not before["steady_state_met"]:
+            raise Inconclusive("the steady state was not met before the method: nothing was broken")
+        if journal["status"] in ("interrupted", "aborted"):
+            self.interrupted = journal["status"]
+            self.session.timeline.append("run.interrupted", "harness", status=journal["status"])
+
+    def _verdict_of(self, promise: str) -> str:
+        if not any(event.kind == "load.end" for event in read_timeline(self.session.folder / "timeline.jsonl")):
+            return NOT_JUDGED_YET
+        verdicts = {verdict.promise: verdict for verdict in judge(self.session.folder, self.contract)}
+        return verdicts[promise].verdict if promise in verdicts else NOT_JUDGED_YET
+
+    def _clean_up(self) -> None:
+        """Stop the load, heal whatever is left, let the lakehouse settle; each even if the one before failed."""
+        session = self.session
+        if isinstance(session.load, Load):
+            self._attempt("stopping the load", lambda load=session.load: load.stop(_LOAD_STOP_DEADLINE_S))
+        for undo in outstanding(session.region):
+            self.progress.note(f"healing {undo.fault} in {', '.join(undo.zones)}")
+            self._attempt("healing", lambda undo=undo: heal_in(session, undo.fault, undo.zones))
+        self.progress.phase("settle")
+        self._attempt("settling", lambda: settle(session, SETTLE_DEADLINE_S))
+
+    def _attempt(self, what: str, act: Callable[[], object]) -> None:
+        try:
+            act()
+        except Exception as error:  # noqa: BLE001 - nothing may keep the next clean-up from being tried
+            self._error(what, error)
+
+    def _error(self, where: str, error: Exception) -> None:
+        self.session.timeline.append("error", "harness", where=where, message=str(error) or repr(error))
+        self.progress.note(f"{where}: {error}")
+
+    def _conclude(self) -> tuple[list[Verdict], ExitCode]:
+        folder = self.session.folder
+        timeline = Timeline(folder / "timeline.jsonl")
+        timeline.append("run.end", "harness")
+        timeline.close()
+        verdicts = judge(folder, self.contract)
+        write_verdicts(folder, verdicts)
+        write_junit({folder: verdicts}, folder / "junit.xml")
+        write_report([folder], {folder: verdicts}, folder / "report.html", self.contract)
+        code = exit_code(verdicts)
+        return verdicts, ExitCode.HARNESS_ERROR if self.interrupted and code == ExitCode.HELD else code
+
+
+@contextmanager
+def _signals_ignored() -> Iterator[None]:
+    """Let nobody interrupt the healing; a second Ctrl-C would leave zones dead."""
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def open_folder(
+    base: Path, experiment: Experiment, region: str, declared: dict[str, Any], zones: tuple[str, ...]
+) -> Path:
+    """Make the run folder with its `meta.json`; raises UsageError where it cannot be written."""
+    wall, mono = now()
+    stamp = datetime.fromtimestamp(wall, UTC).strftime("%Y%m%dT%H%M%S")
+    folder = base / f"{stamp}-{experiment.name}"
+    cores, memory = host_size()
+    meta = {
+        "run_id": folder.name,
+        "experiment": experiment.name,
+        "title": experiment.title,
+        "disaster": experiment.disaster,
+        "variant": experiment.variant,
+        "promises": experiment.promises,
+        "region": region,
+        "zones": list(zones),
+        "engines": experiment.engines,
+        "started_wall": wall,
+        "started_mono": mono,
+        "declared": {**declared, "provider.node-removal-delay-s": NODE_REMOVAL_DELAY_S},
+        "host": {"cores": cores, "memory_bytes": memory},
+        "version": importlib.metadata.version("lakehouse-chaos"),
+    }
+    try:
+        folder.mkdir(parents=True)
+        (folder / "meta.json").write_text(json.dumps(meta, indent=2))
+    except OSError as error:
+        raise UsageError(f"the run folder {folder} cannot be written: {error.strerror}") from error
+    return folder

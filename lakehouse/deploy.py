@@ -1,0 +1,211 @@
+"""The lakehouse of a region: the provider's services outside the zones, and the formations on its Kubernetes."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import httpx
+from kubernetes import client
+from kubernetes.client.exceptions import ApiException
+from kubernetes.dynamic import DynamicClient
+from kubernetes.dynamic.exceptions import ConflictError, NotFoundError
+
+from gameday.clusters import kind_command
+from gameday.engine import Container, Engine
+from gameday.errors import HarnessError, UsageError
+from gameday.regions import Region, api_client
+from gameday.waiting import wait_until
+from lakehouse import provider
+from lakehouse.formation import MAX_CONCURRENT_REQUESTS, NAMESPACE, FormationValues, render
+from lakehouse.formation import declared_figures as formation_figures
+from lakehouse.images import mds_archive, mds_reference, provider_image
+from nodeimage.steps import step
+
+_SERVICE_DEADLINE_S = 60.0
+_READY_DEADLINE_S = 180.0
+_FIELD_MANAGER = "lakehouse-chaos"
+
+
+def up(region: Region, engine: Engine, *, max_concurrent_requests: int = MAX_CONCURRENT_REQUESTS) -> None:
+    """Start the provider's services, apply the formations, and wait until all serve; changes nothing where all do.
+
+    Raises UsageError where the cluster is not up, DeadlinePassed with what is not ready and why.
+    """
+    nodes = [node for node in region.nodes(engine) if node.running]
+    if not nodes:
+        raise UsageError(f"region {region.name} is not up: run `chaos cluster up --region {region.name}` first")
+    keys, image = region.credentials(), provider_image(engine)
+    with step("the provider's services: database, object store, load balancer"):
+        database = _start(region, engine, provider.database(region.cluster, image, keys["postgres"]))
+        store = _start(
+            region,
+            engine,
+            provider.object_store(region.cluster, image, keys["object_store_key"], keys["object_store_secret"]),
+        )
+        workers = [node for node in nodes if "control-plane" not in node.name]
+        backends = [provider.Backend(node.name, node.address) for node in workers]
+        _start(region, engine, provider.load_balancer(region.cluster, image, backends))
+    values = FormationValues(
+        image=mds_reference(),
+        database_address=database.address,
+        database_password=keys["postgres"],
+        object_store_address=store.address,
+        object_store_key=keys["object_store_key"],
+        object_store_secret=keys["object_store_secret"],
+        max_concurrent_requests=max_concurrent_requests,
+    )
+    _load_image(region, engine, [node.name for node in workers])
+    api = api_client(region.kubeconfig)
+    apply(api, render(values))
+    with step("the formations are ready"):
+        _await_formations(api)
+        url = endpoints(region, engine)["mds"]
+        wait_until("MDS to answer through its load balancer", lambda: _unanswered(url), deadline_s=_SERVICE_DEADLINE_S)
+
+
+def down(region: Region, engine: Engine) -> None:
+    """Remove the formations and the provider's services, with all data; the cluster stays."""
+    try:
+        client.CoreV1Api(api_client(region.kubeconfig)).delete_namespace(NAMESPACE)
+    except ApiException as error:
+        if error.status != httpx.codes.NOT_FOUND:
+            raise HarnessError(f"the namespace {NAMESPACE} cannot be deleted: {error.reason}") from error
+    engine.remove(*(item.name for item in region.services(engine)))
+
+
+def status(region: Region, engine: Engine) -> dict[str, Any]:
+    """Return what is ready and what is not, and why: services, formations, and where clients enter."""
+    services = [{"name": item.name, "state": item.state, "address": item.address} for item in region.services(engine)]
+    formations = _formations(api_client(region.kubeconfig)) if region.kubeconfig.exists() else []
+    return {"region": region.name, "services": services, "formations": formations, "endpoints": _known(region, engine)}
+
+
+def endpoints(region: Region, engine: Engine) -> dict[str, str]:
+    """Return the URL by which clients reach each engine; raises UsageError where the lakehouse is not up."""
+    known = _known(region, engine)
+    if not known:
+        raise UsageError(f"the lakehouse of region {region.name} is not up: run `chaos lakehouse up` first")
+    return known
+
+
+def declared_figures() -> dict[str, Any]:
+    """Return what the lakehouse declares, by name, for the report."""
+    empty = FormationValues("", "", "", "", "", "")
+    return dict(formation_figures(empty))
+
+
+def _known(region: Region, engine: Engine) -> dict[str, str]:
+    found = {item.name: item for item in region.services(engine) if item.running}
+    balancer = found.get(f"{region.cluster}-load-balancer")
+    return {"mds": f"http://{balancer.address}:{provider.LOAD_BALANCER_PORT}"} if balancer else {}
+
+
+def _start(region: Region, engine: Engine, service: provider.ProviderService) -> Container:
+    """Start a service where it does not run already, wait until it is healthy, and return its container."""
+    found = {item.name: item for item in region.services(engine)}
+    if service.name in found and not found[service.name].running:
+        engine.start(service.name)
+    elif service.name not in found:
+        # its name belongs to us: one that an interrupted start left without a label is taken away
+        engine.remove(service.name)
+        labels = dict([region.label.split("=", 1)])
+        engine.run_container(
+            service.name,
+            service.image,
+            service.command,
+            network=region.network,
+            labels=labels,
+            environment=service.environment,
+            files=service.files,
+        )
+    (container,) = engine.inspect(service.name)
+    awaited = f"{service.name} to be healthy"
+    wait_until(awaited, lambda: _unhealthy(engine, container, service.health), deadline_s=_SERVICE_DEADLINE_S)
+    return container
+
+
+def _unhealthy(engine: Engine, container: Container, health: provider.Health) -> str | None:
+    if health.command:
+        return None if engine.succeeds("exec", container.name, *health.command) else "its health check fails"
+    return _unanswered(f"http://{container.address}:{health.port}", health.path)
+
+
+def _unanswered(address: str, path: str = "/readyz") -> str | None:
+    try:
+        answer = httpx.get(f"{address}{path}", timeout=2)
+    except httpx.HTTPError as error:
+        return f"no answer ({type(error).__name__})"
+    return None if answer.status_code == httpx.codes.OK else f"it answers {answer.status_code}"
+
+
+def _load_image(region: Region, engine: Engine, workers: list[str]) -> None:
+    """Load the image of MDS into the nodes that do not carry it; those of the built node image do."""
+    reference = mds_reference()
+    lacking = [
+        name
+        for name in workers
+        if reference not in engine.call("exec", name, "ctr", "--namespace", "k8s.io", "images", "ls", "--quiet")
+    ]
+    if not lacking:
+        return
+    with step(f"load {reference} into {len(lacking)} nodes"), tempfile.TemporaryDirectory() as folder:
+        archive = mds_archive(Path(folder))
+        kind_command(
+            engine, "load", "image-archive", str(archive), "--name", region.cluster, "--nodes", ",".join(lacking),
+            deadline_s=600,
+        )  # fmt: skip
+
+
+def apply(api: client.ApiClient, objects: list[dict[str, Any]]) -> None:
+    """Apply objects on the server's side in the order given; raises HarnessError naming the one that is refused."""
+    dynamic = DynamicClient(api)
+    for item in objects:
+        name = f"{item['kind']}/{item['metadata']['name']}"
+        try:
+            resource = dynamic.resources.get(api_version=item["apiVersion"], kind=item["kind"])
+            dynamic.server_side_apply(
+                resource,
+                body=item,
+                name=item["metadata"]["name"],
+                namespace=item["metadata"].get("namespace"),
+                field_manager=_FIELD_MANAGER,
+                force_conflicts=True,
+            )
+        except (ApiException, ConflictError, NotFoundError) as error:
+            raise HarnessError(f"{name} was refused by the API server: {' '.join(str(error).split())[:300]}") from error
+
+
+def _await_formations(api: client.ApiClient) -> None:
+    def look() -> str | None:
+        waiting = [f"{item['name']}: {item['reason']}" for item in _formations(api) if not item["ready"]]
+        return "; ".join(waiting) or None
+
+    wait_until("the formations to be ready", look, deadline_s=_READY_DEADLINE_S)
+
+
+def _formations(api: client.ApiClient) -> list[dict[str, Any]]:
+    deployments = client.AppsV1Api(api).list_namespaced_deployment(NAMESPACE, _request_timeout=10).items
+    pods = client.CoreV1Api(api).list_namespaced_pod(NAMESPACE, _request_timeout=10).items
+    return [_formation(deployment, pods) for deployment in deployments]
+
+
+def _formation(deployment: Any, pods: list[Any]) -> dict[str, Any]:  # noqa: ANN401 - the client carries no types
+    name, seen, wanted = deployment.metadata.name, deployment.status, deployment.spec.replicas
+    rolled_out = (seen.observed_generation or 0) >= deployment.metadata.generation
+    ready = rolled_out and (seen.updated_replicas or 0) == (seen.ready_replicas or 0) == (seen.replicas or 0) == wanted
+    mine = [pod for pod in pods if (pod.metadata.labels or {}).get("app.kubernetes.io/name") == name]
+    reasons = sorted({reason for pod in mine if (reason := _why_not(pod))})
+    reason = f"{seen.ready_replicas or 0} of {wanted} ready" + (f" ({', '.join(reasons)})" if reasons else "")
+    return {"name": name, "ready": bool(ready), "replicas": wanted, "reason": reason}
+
+
+def _why_not(pod: Any) -> str | None:  # noqa: ANN401 - the Kubernetes client carries no types
+    conditions = {item.type: item for item in pod.status.conditions or []}
+    scheduled = conditions.get("PodScheduled")
+    if scheduled and scheduled.status != "True":
+        return str(scheduled.message)
+    statuses = [*(pod.status.init_container_statuses or []), *(pod.status.container_statuses or [])]
+    waiting = [status.state.waiting for status in statuses if status.state.waiting]
+    return str(waiting[0].message or waiting[0].reason) if waiting else None

@@ -1,0 +1,58 @@
+"""The cluster's own state: nodes, and the formations that Kubernetes keeps."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+from gameday.clusters import is_ready
+from gameday.session import Session, current
+from gameday.topology import ZONE_LABEL
+
+NAMESPACE = "lakehouse"
+FORMATION_LABEL = "lakehouse/formation"
+_TIMEOUT_S = 10
+
+
+def nodes_ready() -> bool:
+    """Tell whether every node of the topology is there, Ready and free to take pods."""
+    session = current()
+    nodes = session.core.list_node(_request_timeout=_TIMEOUT_S).items
+    wanted = len(session.topology.config["nodes"])
+    return len(nodes) == wanted and all(is_ready(node) and not node.spec.unschedulable for node in nodes)
+
+
+def formation_ready(formation: str, replicas: int) -> bool:
+    """Tell whether a formation has exactly so many ready pods on nodes that are ready."""
+    return sum(ready_by_zone(current(), formation).values()) == replicas
+
+
+def wait_formation_ready(formation: str, replicas: int, deadline_s: float) -> bool:
+    """Wait for so many ready pods of a formation; False after `deadline_s` seconds, a finding and no error."""
+    session = current()
+
+    def look() -> str | None:
+        ready = sum(ready_by_zone(session, formation).values())
+        return None if ready == replicas else f"{ready} of {replicas} ready"
+
+    return session.waited(f"{replicas} ready pods of {formation}", look, deadline_s)
+
+
+def ready_by_zone(session: Session, formation: str) -> Counter[str]:
+    """Return how many ready pods a formation has in each zone, counting only nodes that are ready themselves."""
+    nodes = session.core.list_node(_request_timeout=_TIMEOUT_S).items
+    zones = {node.metadata.name: (node.metadata.labels or {}).get(ZONE_LABEL, "") for node in nodes if is_ready(node)}
+    return Counter(zones[pod.spec.node_name] for pod in formation_pods(session, formation) if _serves(pod, zones))
+
+
+def formation_pods(session: Session, formation: str) -> list[Any]:
+    """Return the pods of a formation, of any state."""
+    selector = f"{FORMATION_LABEL}={formation}"
+    listing = session.core.list_namespaced_pod(NAMESPACE, label_selector=selector, _request_timeout=_TIMEOUT_S)
+    pods: list[Any] = listing.items
+    return pods
+
+
+def _serves(pod: Any, zones: dict[str, str]) -> bool:  # noqa: ANN401 - the Kubernetes client carries no types
+    ready = any(item.type == "Ready" and item.status == "True" for item in pod.status.conditions or [])
+    return ready and pod.metadata.deletion_timestamp is None and pod.spec.node_name in zones
