@@ -27,7 +27,7 @@ NAMESPACE = "lakehouse"
 NAME = "mds"
 # What one replica serves at a time. Of a declared burst of 12 two replicas take 6 each with room to spare; one takes 8.
 MAX_CONCURRENT_REQUESTS = 8
-# From SIGTERM on: two failed checks of the load balancer (1 s) and two of the kubelet (2 s); then nobody comes any more.
+# From SIGTERM on: two failed checks of the load balancer (1 s), two of the kubelet (2 s); then nobody comes any more.
 DRAIN_S = 3
 
 _BASE = Path(__file__).parent / "manifests" / "base"

@@ -33,7 +33,7 @@ _MAX_CONNECTIONS = 200
 _TEMPLATES = Path(__file__).parent / "templates"
 _LOAD_BALANCER_CONFIG = "/etc/haproxy/haproxy.cfg"
 
-# The folder gets its name only when it is complete, so a container killed before begins anew. Postgres refuses to be root.
+# The folder gets its name only when it is complete, so a container killed before begins anew. Postgres refuses root.
 _POSTGRES = f"""\
 set -eu
 home=/var/lib/postgresql
