@@ -189,8 +189,8 @@ def _engine_view(name: str, requests: Sequence[Request], events: Sequence[Event]
     return _EngineView(
         name=name,
         facts=_engine_facts(requests, found, origin),
-        # inside of a script element nothing but a tag can end it, and JSON may write every < as an escape
-        figure_json=Markup(figure.to_json().replace("<", "\\u003c")),  # noqa: S704 - see above
+        # plotly writes every < of its JSON as an escape, so that none of it can end the script element it stands in
+        figure_json=Markup(figure.to_json()),  # noqa: S704 - see above
         height_px=figure.layout.height,
         marks=shown_marks,
         shades=shown_shades,

@@ -78,6 +78,13 @@ def test_what_a_server_said_is_text_everywhere(tmp_path: Path, contract: Contrac
     assert "&lt;script&gt;console" in text
 
 
+def test_a_figure_cannot_end_the_script_element_it_stands_in() -> None:
+    """JSON of a plot holds no tag, not even where a name reaches plotly as it is."""
+    figure = engine_figure([Request("mds", "x", 0, 0, 1, 0, "ok")], 0.0, [Mark(NASTY, 0.0, NASTY, good=True)], [])
+    assert "<" not in figure.to_json()
+    assert NASTY in json.loads(figure.to_json())["layout"]["annotations"][-1]["text"]
+
+
 def test_the_page_names_no_other_place(tmp_path: Path, contract: Contract) -> None:
     """No script, style, font or image is loaded from anywhere, and the browser is told to hold to that."""
     text = page(write_run(tmp_path / "one"), [], contract)
