@@ -44,7 +44,7 @@ def masquerade() -> None:
     """Make packets from pods to anything outside the pod network carry the node's address."""
     rule = ["POSTROUTING", "-s", POD_SUBNET, "!", "-d", POD_SUBNET, "-j", "MASQUERADE"]
     if not call("iptables", "-w", "-t", "nat", "-C", *rule):
-        call("iptables", "-w", "-t", "nat", "-A", *rule)
+        subprocess.run(["iptables", "-w", "-t", "nat", "-A", *rule], check=True)
 
 
 def wanted_routes(nodes: Iterable[dict[str, Any]]) -> dict[str, str]:

@@ -1,0 +1,7 @@
+# Both do all of their own set-up on a fresh machine; see README.md.
+.PHONY: gameday test bench lint down
+gameday: ; @bin/setup && .venv/bin/chaos gameday --up experiments/zone-outage
+test: ; @bin/setup --tests && bin/test
+bench: ; @bin/setup && .venv/bin/python -m loadgen.bench
+lint: ; @bin/setup && .venv/bin/ruff check . && .venv/bin/ruff format --check . && .venv/bin/mypy
+down: ; @bin/setup && .venv/bin/chaos cluster down
