@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import click
-import yaml
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -19,17 +18,12 @@ from gameday import judge as judging
 from gameday.cli_errors import says_errors
 from gameday.contract import Contract, load_contract
 from gameday.errors import ExitCode, UsageError, worst
+from gameday.experiment import activities, read_document
 from gameday.paths import PROJECT
 from gameday.progress import verdict_table
 from gameday.report import headline, write_report
 from gameday.report_junit import write_junit
 
-EXIT_CODES = {
-    "held": ExitCode.HELD,
-    "broken": ExitCode.BROKEN,
-    "inconclusive": ExitCode.INCONCLUSIVE,
-    "harness error": ExitCode.HARNESS_ERROR,
-}
 PROMISES_MODULE = "probes.promises"
 
 _contract_option = click.option(
@@ -61,9 +55,7 @@ def judge_run(folder: Path, contract: Contract) -> list[judging.Verdict]:
 
 def result_code(verdicts_by_folder: Mapping[Path, Sequence[judging.Verdict]]) -> ExitCode:
     """Return the exit code of several runs; a run without a verdict is inconclusive."""
-    return worst(
-        [worst([EXIT_CODES[verdict.verdict] for verdict in verdicts]) for verdicts in verdicts_by_folder.values()]
-    )
+    return worst([judging.exit_code(list(verdicts)) for verdicts in verdicts_by_folder.values()])
 
 
 @click.command()
@@ -142,26 +134,19 @@ def exercised_by(experiments: Path) -> dict[str, list[str]]:
         raise UsageError(f"{experiments} is no folder of experiments")
     found: defaultdict[str, list[str]] = defaultdict(list)
     for path in sorted(experiments.rglob("*.yaml")):
-        try:
-            experiment = yaml.safe_load(path.read_text(encoding="utf-8"))
-        except (OSError, yaml.YAMLError) as error:
-            raise UsageError(f"the experiment {path} cannot be read: {error}") from error
-        for promise_id in sorted(set(_asserted(experiment))):
+        document = read_document(path)
+        asserted = {_promise_of(activity) for activity in activities(document)} if isinstance(document, dict) else set()
+        for promise_id in sorted(asserted - {""}):
             found[promise_id].append(str(path.relative_to(experiments)))
     return dict(found)
 
 
-def _asserted(node: object) -> Iterator[str]:
-    """Yield the promise of every probe of `PROMISES_MODULE`, wherever in an experiment it stands."""
-    if isinstance(node, list):
-        for item in node:
-            yield from _asserted(item)
-    elif isinstance(node, dict):
-        arguments = node.get("arguments")
-        if node.get("module") == PROMISES_MODULE and isinstance(arguments, dict) and "promise" in arguments:
-            yield str(arguments["promise"])
-        for value in node.values():
-            yield from _asserted(value)
+def _promise_of(activity: Mapping[str, Any]) -> str:
+    """Return the promise that a probe of `PROMISES_MODULE` asserts, and nothing for every other activity."""
+    provider = activity.get("provider")
+    if not isinstance(provider, dict) or provider.get("module") != PROMISES_MODULE:
+        return ""
+    return str((provider.get("arguments") or {}).get("promise", ""))
 
 
 def _promise_table(rows: Sequence[Mapping[str, Any]]) -> Table:

@@ -45,6 +45,7 @@ class _Shown:
     phase_since: float = field(default_factory=time.monotonic)
     awaited: str | None = None
     awaited_since: float = 0.0
+    seen: str = ""
     deadline_s: float | None = None
     traffic: tuple[float, float] | None = None
     zones: Mapping[str, str] = field(default_factory=dict)
@@ -54,8 +55,9 @@ class _Shown:
         if self.awaited is None:
             return None
         gone_s = time.monotonic() - self.awaited_since
-        limit = f" of {self.deadline_s:.0f}" if self.deadline_s is not None else ""
-        return f"awaiting {self.awaited} ({gone_s:.0f}{limit} s)"
+        limit = f" of {self.deadline_s:.0f}" if self.deadline_s else ""
+        seen = f": {self.seen}" if self.seen else ""
+        return f"awaiting {self.awaited} ({gone_s:.0f}{limit} s){seen}"
 
     def traffic_text(self) -> str | None:
         """Return the requests and errors a second, or None before the first figure."""
@@ -156,10 +158,13 @@ class Progress:
         self._say(f"phase {name}", Text(f"▶ {name}", style="bold cyan"))
 
     @_harmless
-    def awaiting(self, text: str | None, deadline_s: float | None = None) -> None:
-        """Say what is awaited, for at most `deadline_s` seconds from now; None when nothing is any more."""
+    def awaiting(self, text: str | None, deadline_s: float | None = None, seen: str = "") -> None:
+        """Say what is awaited and what was last seen of it; None when nothing is awaited any more.
+
+        The time shown counts from the first call with this text. A deadline of None or 0 s is shown as none.
+        """
         since = self._shown.awaited_since if text == self._shown.awaited else time.monotonic()
-        self._change(awaited=text, awaited_since=since, deadline_s=deadline_s)
+        self._change(awaited=text, awaited_since=since, deadline_s=deadline_s, seen=seen)
 
     @_harmless
     def traffic(self, requests_per_s: float, errors_per_s: float) -> None:

@@ -25,6 +25,8 @@ _TOLD = {
     "runbook.step.end": ("step ended: $step", ("outcome",)),
     "watch.lost": ("watch lost: $what", ("error",)),
     "error": ("error in $where", ("message",)),
+    "preflight.failed": ("preflight failed", ("message",)),
+    "run.interrupted": ("run $status", ()),
     "run.end": ("run ended", ()),
 }
 

@@ -55,7 +55,7 @@ def judged(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
                 for number, word in enumerate(words[folder.name])
             ]  # fmt: skip
 
-        monkeypatch.setattr(cli_results.judging, "judge", judge)
+        monkeypatch.setattr("gameday.cli_results.judging.judge", judge)
 
     return will_give
 

@@ -187,3 +187,14 @@ def test_the_table_fits_80_columns_and_gives_the_reason_of_what_is_not_held() ->
     assert shown.count("f") >= 90
     assert "[red]a crash[/nothing]" in " ".join(shown.split())
     assert "not needed" not in shown
+
+
+def test_what_is_seen_while_waiting_does_not_restart_the_time_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The time of a wait counts from its begin, however often something else is seen; no deadline is shown as none."""
+    progress, stream = _plain()
+    progress.awaiting("zone-a", 30, "2 of 3 nodes")
+    real = time.monotonic
+    monkeypatch.setattr("gameday.progress.time.monotonic", lambda: real() + 12)
+    progress.awaiting("zone-a", 0.0, "3 of 3 nodes")
+    with progress:
+        _wait_for(stream, "awaiting zone-a (12 s): 3 of 3 nodes")
