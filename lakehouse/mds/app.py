@@ -220,13 +220,6 @@ def create_app(settings: Settings, catalogue: MdsCatalog, readiness: Readiness) 
         reason = await readiness.reason_not_ready()
         return JSONResponse({"status": reason or "ready"}, 503 if reason else 200)
 
-    async def ready_for_balancer(_: Request) -> Response:
-        # 404 is what HAProxy knows as "send me nothing new, and let me finish" (http-check disable-on-404); at 503 it
-        # cuts off what is in flight, which is right only where nobody would answer
-        reason = await readiness.reason_not_ready()
-        status = 404 if readiness.draining else 503 if reason else 200
-        return JSONResponse({"status": reason or "ready"}, status)
-
     async def not_served(_: Request, error: Exception) -> Response:
         status = error.status_code if isinstance(error, HTTPException) else 500
         return error_response(status, "NoSuchEndpointException", "there is no such endpoint")
@@ -242,9 +235,8 @@ def create_app(settings: Settings, catalogue: MdsCatalog, readiness: Readiness) 
         Route(path, in_thread(serve), methods=[method])
         for method, path, serve in Routes(catalogue, settings).table_of_routes()
     ]
-    health = [Route("/livez", alive), Route("/readyz", ready), Route("/readyz/balancer", ready_for_balancer)]
     return Starlette(
-        routes=[*health, *routes],
+        routes=[Route("/livez", alive), Route("/readyz", ready), *routes],
         middleware=[
             Middleware(ReplicaHeader, replica=settings.replica, readiness=readiness),
             Middleware(CapacityLimit, limit=settings.max_concurrent_requests),

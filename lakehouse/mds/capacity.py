@@ -9,7 +9,7 @@ from lakehouse.mds.errors import error_response
 from lakehouse.mds.readiness import Readiness
 
 # The kubelet and the load balancer ask whether the replica lives; being busy is no reason to call it dead.
-HEALTH_PATHS = frozenset({"/livez", "/readyz", "/readyz/balancer"})
+HEALTH_PATHS = frozenset({"/livez", "/readyz"})
 
 
 class CapacityLimit:

@@ -78,7 +78,6 @@ def test_what_is_beyond_the_limit_is_refused_at_once(database: Database, tmp_pat
                 assert refused.json()["error"]["type"] == "SlowDownException"
                 assert refused.headers["Retry-After"] == "1"
                 assert (await client.get("/readyz")).status_code == 200
-                assert (await client.get("/readyz/balancer")).status_code == 200
                 assert (await client.get("/livez")).status_code == 200
             assert [(await answer).status_code for answer in held] == [404, 404]
             assert (await client.get(f"{TABLES}/t")).status_code == 404
@@ -109,7 +108,6 @@ def test_ready_is_whether_the_database_answers(database: Database, tmp_path: Pat
             replica.wait_for("the replica to be unready", lambda answer: answer.status_code == 503)
             lost = replica.get(TABLES, timeout_s=5)
             assert (lost.status_code, lost.json()["error"]["type"]) == (503, "ServiceUnavailableException")
-            assert replica.get("/readyz/balancer").status_code == 503
             assert replica.get("/livez").status_code == 200
         finally:
             database.start()
@@ -126,7 +124,6 @@ def test_a_terminated_replica_drains_and_finishes_what_is_in_flight(database: Da
             wait_for_waiting(database, "drain", 1)
             replica.terminate()
             replica.wait_for("the replica to be unready", lambda answer: answer.status_code == 503)
-            assert replica.get("/readyz/balancer").status_code == 404
             accepted = replica.get("/v1/config")
             assert accepted.status_code == 200
             assert accepted.headers["Connection"] == "close"
