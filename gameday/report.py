@@ -21,7 +21,7 @@ from plotly.offline import get_plotlyjs
 from gameday.contract import Contract
 from gameday.judge import Verdict
 from gameday.measure import Outage, outages
-from gameday.records import Request, read_requests
+from gameday.records import Request, read_ledger, read_read_back, read_requests
 from gameday.report_plots import engine_figure
 from gameday.report_story import Deed, Mark, Shade, deeds, marks, origin_mono, shades
 from gameday.timeline import Event, read_timeline
@@ -150,7 +150,8 @@ def _run_view(folder: Path, number: int, contract: Contract) -> _RunView:
         declared=[(str(name), _plain(value)) for name, value in (meta.get("declared") or {}).items()],
         deeds=deeds(events),
         engines=[
-            _engine_view(name, [item for item in requests if item.engine == name], events, contract) for name in engines
+            _engine_view(name, [item for item in requests if item.engine == name], events, contract, folder)
+            for name in engines
         ],
     )
 
@@ -178,7 +179,9 @@ def _run_facts(meta: Mapping[str, Any], folder: Path) -> list[tuple[str, str]]:
     return [(name, _plain(value)) for name, value in facts if value]
 
 
-def _engine_view(name: str, requests: Sequence[Request], events: Sequence[Event], contract: Contract) -> _EngineView:
+def _engine_view(
+    name: str, requests: Sequence[Request], events: Sequence[Event], contract: Contract, folder: Path
+) -> _EngineView:
     """Measure and draw one engine; `requests` are all of its own and not empty."""
     origin = origin_mono(events) if events else requests[0].intended
     found = outages(requests, sustained_s=contract.recovery.sustained_s)
@@ -188,7 +191,7 @@ def _engine_view(name: str, requests: Sequence[Request], events: Sequence[Event]
     figure = engine_figure(requests, origin, shown_marks, shown_shades)
     return _EngineView(
         name=name,
-        facts=_engine_facts(requests, found, origin),
+        facts=[*_engine_facts(requests, found, origin), ("Acknowledged writes lost (RPO)", loss(folder, name, origin))],
         # plotly writes every < of its JSON as an escape, so that none of it can end the script element it stands in
         figure_json=Markup(figure.to_json()),  # noqa: S704 - see above
         height_px=figure.layout.height,
@@ -211,6 +214,27 @@ def _engine_facts(requests: Sequence[Request], found: Sequence[Outage], origin: 
         ("Saved by a retry", str(helped)),
         ("Outages, first failure to first sustained success (RTO)", "; ".join(shown) or "none"),
     ]
+
+
+def loss(folder: Path, engine: str, origin: float) -> str:
+    """Return how many acknowledged writes of an engine were not found again, and when those had been acknowledged.
+
+    Times are in seconds relative to `origin`. Writes in a place that could not be read are neither found nor lost.
+    """
+    acknowledged = {
+        (entry.place, entry.item): entry.mono
+        for entry in read_ledger(folder)
+        if entry.engine == engine and entry.state == "acknowledged"
+    }
+    read_back = {item.place: item for item in read_read_back(folder) if item.engine == engine}
+    readable = {place for place, item in read_back.items() if item.error is None}
+    found = {(place, item) for place in readable for item in read_back[place].items}
+    lost = sorted(mono - origin for key, mono in acknowledged.items() if key[0] in readable and key not in found)
+    unread = sum(1 for place, _ in acknowledged if place not in readable)
+    text = f"{len(lost)} of {len(acknowledged)}"
+    if lost:
+        text += f", acknowledged between {lost[0]:+.1f} s and {lost[-1]:+.1f} s"
+    return f"{text}; {unread} not read back" if unread else text
 
 
 def _outage_text(outage: Outage, origin: float) -> str:

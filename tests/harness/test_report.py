@@ -12,8 +12,8 @@ from report_runs import BEGAN_MONO, FAULT_S, HEALED_S, NASTY, write_run
 from gameday.contract import Contract, load_contract
 from gameday.judge import Verdict
 from gameday.paths import PROJECT
-from gameday.records import Request, read_requests
-from gameday.report import headline, write_report
+from gameday.records import LedgerEntry, ReadBack, Recorder, Request, read_requests, write_read_back
+from gameday.report import headline, loss, write_report
 from gameday.report_plots import engine_figure, failed_attempts
 from gameday.report_story import Mark, deeds, marks, shades
 from gameday.timeline import read_timeline
@@ -158,6 +158,25 @@ def test_the_plots_count_what_the_clients_recorded(tmp_path: Path) -> None:
     during = [value for at_s, value in zip(drawn["p95"].x, drawn["p95"].y, strict=True) if 1 < at_s < 65]
     assert set(during) == {None}
     assert max(value for value in drawn["p99"].y if value) < 1
+
+
+def test_lost_writes_are_those_acknowledged_and_not_found_where_it_could_be_read(tmp_path: Path) -> None:
+    """A write that was never acknowledged is no loss, one in an unreadable place is unknown, and each loss is dated."""
+    recorder = Recorder(tmp_path, "1")
+    for number, (place, state) in enumerate(
+        [
+            ("t1", "acknowledged"),
+            ("t1", "acknowledged"),
+            ("t1", "unknown"),
+            ("t2", "acknowledged"),
+            ("t3", "acknowledged"),
+        ]
+    ):
+        recorder.ledger(LedgerEntry("mds", place, str(number), state, 100.0 + number, 0.0))  # type: ignore[arg-type] # literals
+    assert loss(tmp_path, "mds", 110.0) == "0 of 4; 4 not read back"
+    found = [ReadBack("mds", "t1", ["0"], 120, 0), ReadBack("mds", "t2", [], 120, 0, error="refused")]
+    write_read_back(tmp_path, found)
+    assert loss(tmp_path, "mds", 110.0) == "1 of 4, acknowledged between -9.0 s and -9.0 s; 2 not read back"
 
 
 def test_one_request_is_enough_for_a_plot() -> None:
