@@ -1,0 +1,212 @@
+"""The contract: what is promised, and the figures that the judge holds a run against, as `contract.yaml` has them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self, get_args
+
+import yaml
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    NonNegativeFloat,
+    PositiveFloat,
+    PositiveInt,
+    ValidationError,
+    model_validator,
+)
+
+from gameday.errors import UsageError
+
+Engine = Literal["all", "milvus", "presto", "mds", "spark", "customer"]
+RecoveryActor = Literal["sre", "customer", "automatic"]
+Method = Literal["no_impact", "impact", "impact_until_restored", "capacity", "rescheduled", "no_customer_step"]
+METHODS: tuple[str, ...] = get_args(Method)
+
+Name = Annotated[str, Field(min_length=1)]
+
+
+class _Strict(BaseModel):
+    """A part of the contract: every field is known, and none changes after it was read."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, str_strip_whitespace=True)
+
+
+class _Figures(_Strict):
+    """Figures of ours, each with the reason why it is what it is."""
+
+    reasons: dict[str, Name]
+
+    @model_validator(mode="after")
+    def _one_reason_each(self) -> Self:
+        figures = set(type(self).model_fields) - {"reasons", "engines"}
+        for name in sorted(figures ^ set(self.reasons)):
+            raise ValueError(
+                f"{name} has no reason" if name in figures else f"there is a reason for {name}, which is no figure"
+            )
+        return self
+
+
+class ImpactBounds(_Strict):
+    """What "no impact" allows an engine: ratios without unit, seconds, and a latency made of the run's own baseline."""
+
+    error_ratio_max: Annotated[float, Field(ge=0, le=1)]
+    longest_gap_s_max: PositiveFloat
+    latency_p95_factor_max: PositiveFloat
+    latency_p95_added_s_max: NonNegativeFloat
+
+    def latency_p95_s_max(self, baseline_p95_s: float) -> float:
+        """Return the highest 95th percentile of latency that is no impact, in seconds, given the baseline's."""
+        return self.latency_p95_factor_max * baseline_p95_s + self.latency_p95_added_s_max
+
+
+class ImpactOverride(_Strict):
+    """Figures of one engine that differ from those of all, with the reason."""
+
+    error_ratio_max: Annotated[float, Field(ge=0, le=1)] | None = None
+    longest_gap_s_max: PositiveFloat | None = None
+    latency_p95_factor_max: PositiveFloat | None = None
+    latency_p95_added_s_max: NonNegativeFloat | None = None
+    reason: Name
+
+
+class Impact(ImpactBounds, _Figures):
+    """The bounds of all engines, and those of single engines that have others."""
+
+    engines: dict[Engine, ImpactOverride]
+
+    def of(self, engine: str) -> ImpactBounds:
+        """Return the bounds that hold for an engine."""
+        common = {name: getattr(self, name) for name in ImpactBounds.model_fields}
+        own = next((override for name, override in self.engines.items() if name == engine), None)
+        return ImpactBounds(**{**common, **(own.model_dump(exclude_none=True, exclude={"reason"}) if own else {})})
+
+
+class Recovery(_Figures):
+    """When a service counts as recovered, in seconds; see `gameday.measure.outages`."""
+
+    sustained_s: PositiveFloat
+    slow_after_s: PositiveFloat
+    deadline_s: PositiveFloat
+
+
+class Evidence(_Figures):
+    """What a run must show of itself to be judged at all."""
+
+    baseline_requests_min: PositiveInt
+    rate_deviation_max: Annotated[float, Field(gt=0, lt=1)]
+    silence_s_max: PositiveFloat
+
+
+class Bound(_Strict):
+    """A figure of the document in the unit that its name ends with; `scales` if it follows from the backup interval."""
+
+    value: PositiveFloat
+    scales: Literal["backup-interval"] | None = None
+
+
+class JudgedBy(_Strict):
+    """The way in which the judge answers a promise: one of the checkers of `gameday.judge`."""
+
+    method: Method
+
+
+class ContractPromise(_Strict):
+    """One promise; `actor` is who performs the recovery step that it speaks of."""
+
+    id: Annotated[str, Field(pattern=r"^S[1-6]\.[a-z0-9-]+(\.[a-z0-9-]+)?$")]
+    disaster: Annotated[int, Field(ge=1, le=6)]
+    engine: Engine
+    promise: Name
+    actor: RecoveryActor | None = None
+    variants: list[Name] = []
+    bounds: dict[str, Bound] = {}
+    judged_by: JudgedBy | None = None
+
+    @model_validator(mode="after")
+    def _named_after_its_place(self) -> Self:
+        if self.id.split(".")[:2] != [f"S{self.disaster}", self.engine]:
+            raise ValueError(f"the id does not begin with S{self.disaster}.{self.engine}")
+        return self
+
+
+@dataclass(frozen=True, slots=True)
+class Coverage:
+    """How a promise is covered: the experiments that exercise it, none if it is not exercised yet."""
+
+    promise: ContractPromise
+    exercised_by: tuple[str, ...]
+
+
+class Contract(_Strict):
+    """All promises, and what the words in them mean in numbers."""
+
+    title: Name
+    source: Name
+    impact: Impact
+    recovery: Recovery
+    evidence: Evidence
+    promises: Annotated[list[ContractPromise], Field(min_length=1)]
+
+    @model_validator(mode="after")
+    def _each_id_once(self) -> Self:
+        twice = [
+            promise_id for promise_id, count in Counter(promise.id for promise in self.promises).items() if count > 1
+        ]
+        if twice:
+            raise ValueError(f"the promise {twice[0]} is there twice")
+        return self
+
+    @property
+    def ids(self) -> list[str]:
+        """The ids of all promises, in the order of the file."""
+        return [promise.id for promise in self.promises]
+
+    def promise(self, promise_id: str) -> ContractPromise | None:
+        """Return a promise by its id, None where the contract has none of that id."""
+        return next((promise for promise in self.promises if promise.id == promise_id), None)
+
+    def coverage(self, exercised: Mapping[str, Sequence[str]]) -> list[Coverage]:
+        """Return how each promise is covered, in the order of the file.
+
+        `exercised` maps ids of promises to the experiments that assert them; raises UsageError for an id that is not
+        in the contract.
+        """
+        for promise_id, experiments in exercised.items():
+            if promise_id not in self.ids:
+                raise UsageError(
+                    f"{', '.join(experiments)} names the promise {promise_id}, which the contract does not have"
+                )
+        return [Coverage(promise, tuple(exercised.get(promise.id, ()))) for promise in self.promises]
+
+
+def load_contract(path: Path) -> Contract:
+    """Read a contract; raises UsageError, one sentence that names the file and the place in it."""
+    try:
+        document: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(
+            f"the contract {path} cannot be read: {getattr(error, 'strerror', None) or 'it is no text'}"
+        ) from error
+    except yaml.YAMLError as error:
+        raise UsageError(f"the contract {path} is not YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(document, dict):
+        raise UsageError(f"the contract {path} is no mapping")
+    try:
+        return Contract.model_validate(document)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise UsageError(f"the contract {path}{_place(first['loc'], document)}: {first['msg']}") from error
+
+
+def _place(location: tuple[int | str, ...], document: dict[str, Any]) -> str:
+    """Return where in the file an error is, promises by their id: a number says little in a list of seventy."""
+    if location[:1] == ("promises",) and len(location) > 1 and isinstance(location[1], int):
+        promise = document["promises"][location[1]]
+        if isinstance(promise, dict) and "id" in promise:
+            location = (f"promise {promise['id']}", *location[2:])
+    return "".join(f", {part}" for part in location)

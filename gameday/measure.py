@@ -1,0 +1,165 @@
+"""What clients saw, in numbers: pure functions on lists of requests.
+
+All times are seconds of the monotonic clock. A request belongs to the moment of its intended start, also where it was
+answered much later: that is when a client wanted something.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from statistics import median
+
+from gameday.records import Request
+
+FAILED = ("error", "dropped")
+
+
+@dataclass(frozen=True, slots=True)
+class Outage:
+    """A stretch in which the service failed clients; `ended` is None where success was not seen to be sustained again.
+
+    started     intended start of the first operation that failed
+    ended       when the first sustained success was answered
+    failed      number of operations that failed in it
+    """
+
+    started: float
+    ended: float | None
+    failed: int
+
+    @property
+    def length_s(self) -> float | None:
+        """Seconds from the first failure to the first sustained success: the RTO of this outage."""
+        return None if self.ended is None else self.ended - self.started
+
+
+def outages(requests: Iterable[Request], *, sustained_s: float, slow_after_s: float = 1.0) -> list[Outage]:
+    """Return the outages in the order of time.
+
+    An operation fails when it ends in an error, was dropped, or took longer than `slow_after_s`: without that limit a
+    server which freezes, and answers all that waited once it thaws, had no outage. Failures less than `sustained_s` apart
+    are one outage, whatever succeeded in between.
+
+    An outage starts when its first failed operation was due, not when the client gave it up, so that time-outs do not
+    shorten it. It ends with the earliest answer to an operation that was due after the last failed one and succeeded.
+    Operations due in the last `slow_after_s` of a freeze succeed at the thaw, so that for a server frozen under a steady
+    load the measured end is the thaw, however long clients wait before they give up; either end is then at most one
+    interval between arrivals late.
+
+    An outage is over only if operations were due for `sustained_s` after its end and none of them failed. Operations that
+    were unfinished when the load stopped count as failed if they were older than `slow_after_s` by then, else not at all.
+    """
+    found: list[Outage] = []
+    open_outage: Outage | None = None
+    last_failed = back = last = -math.inf  # when the last failed one was due, success came back, the last one was due
+    for request in sorted(requests, key=lambda item: item.intended):
+        last = request.intended
+        if has_failed(request, slow_after_s):
+            if open_outage and math.isfinite(back) and request.intended - back >= sustained_s:
+                found.append(replace(open_outage, ended=back))
+                open_outage = None
+            failed = open_outage.failed + 1 if open_outage else 1
+            open_outage = Outage(open_outage.started if open_outage else request.intended, None, failed)
+            last_failed, back = request.intended, math.inf
+        elif open_outage and request.outcome == "ok" and request.intended > last_failed:
+            back = min(back, request.ended)
+    if open_outage:
+        found.append(replace(open_outage, ended=back if last - back >= sustained_s else None))
+    return found
+
+
+def has_failed(request: Request, slow_after_s: float) -> bool:
+    """Tell whether an operation counts as failed in an outage: an error, not sent, or no answer in `slow_after_s`."""
+    return request.outcome in FAILED or request.latency_s > slow_after_s
+
+
+def due_within(requests: Iterable[Request], begin: float, end: float) -> list[Request]:
+    """Return the operations that were due from `begin` until before `end`."""
+    return [request for request in requests if begin <= request.intended < end]
+
+
+def touched(requests: Iterable[Request], begin: float, end: float) -> list[Request]:
+    """Return the operations that were due within the window, and those that were in flight when it began."""
+    return [
+        request
+        for request in requests
+        if request.intended < end and (request.intended >= begin or request.ended > begin)
+    ]
+
+
+def error_ratio(requests: Sequence[Request]) -> float | None:
+    """Return the share of operations that failed after all retries or were not sent, None where there are none.
+
+    Operations that were unfinished when the load stopped are neither failed nor counted.
+    """
+    finished = [request for request in requests if request.outcome != "unfinished"]
+    if not finished:
+        return None
+    return sum(request.outcome in FAILED for request in finished) / len(finished)
+
+
+def longest_gap_s(requests: Iterable[Request], begin: float, end: float) -> float:
+    """Return the longest time within the window in which no operation was answered with success, in seconds.
+
+    The window's own edges count: one without any success has a gap of its whole length. `requests` should hold those that
+    were due before the window too, as some of them are answered within it.
+    """
+    answered = sorted(r.ended for r in requests if r.outcome == "ok" and begin <= r.ended <= end)
+    return max(after - before for before, after in pairwise([begin, *answered, end]))
+
+
+def percentile(values: Iterable[float], share: float) -> float | None:
+    """Return the smallest of `values` that at least `share` (0 to 1) of them do not exceed (nearest rank), None of none."""
+    ordered = sorted(values)
+    if not ordered:
+        return None
+    # a rank that is whole but for the last bit of the product must not be rounded up
+    return ordered[max(0, math.ceil(round(share * len(ordered), 9)) - 1)]
+
+
+def latency_s(requests: Iterable[Request], share: float) -> float | None:
+    """Return a percentile of latency, from the intended start, of the operations that succeeded, in seconds."""
+    return percentile((request.latency_s for request in requests if request.outcome == "ok"), share)
+
+
+def resolution_s(requests: Iterable[Request]) -> float | None:
+    """Return the usual time between two arrivals (the median), in seconds: no outage is measured finer than that.
+
+    Operations that were due at the same moment are one arrival. None where there are less than two.
+    """
+    moments = sorted({request.intended for request in requests})
+    return median(after - before for before, after in pairwise(moments)) if len(moments) > 1 else None
+
+
+def rate_per_s(requests: Iterable[Request], begin: float, end: float) -> float:
+    """Return how many operations a second were due within the window; raises ValueError for one without a length."""
+    if end <= begin:
+        raise ValueError("a rate needs a window that has a length")
+    return len(due_within(requests, begin, end)) / (end - begin)
+
+
+def rates_by_operation(requests: Iterable[Request], begin: float, end: float) -> dict[str, float]:
+    """Return how many operations of each kind were due a second within the window, to hold against what is declared."""
+    if end <= begin:
+        raise ValueError("a rate needs a window that has a length")
+    counts = Counter(request.operation for request in due_within(requests, begin, end))
+    return {operation: count / (end - begin) for operation, count in sorted(counts.items())}
+
+
+def throughput(requests: Iterable[Request], begin: float, end: float) -> list[int]:
+    """Return how many operations were answered with success in each second of the window; the last may be a part."""
+    answered = [0] * math.ceil(end - begin)
+    for request in requests:
+        if request.outcome == "ok" and begin <= request.ended < end:
+            answered[int(request.ended - begin)] += 1
+    return answered
+
+
+def silences(requests: Iterable[Request], begin: float, end: float, longest_s: float) -> list[tuple[float, float]]:
+    """Return the stretches of the window, longer than `longest_s`, in which no operation was due, edges included."""
+    moments = sorted(request.intended for request in requests if begin <= request.intended <= end)
+    return [(before, after) for before, after in pairwise([begin, *moments, end]) if after - before > longest_s]
