@@ -41,17 +41,18 @@ def outages(requests: Iterable[Request], *, sustained_s: float, slow_after_s: fl
     """Return the outages in the order of time.
 
     An operation fails when it ends in an error, was dropped, or took longer than `slow_after_s`: without that limit a
-    server which freezes, and answers all that waited once it thaws, had no outage. Failures less than `sustained_s` apart
-    are one outage, whatever succeeded in between.
+    server which freezes, and answers all that waited once it thaws, had no outage. Failures less than `sustained_s`
+    apart are one outage, whatever succeeded in between.
 
     An outage starts when its first failed operation was due, not when the client gave it up, so that time-outs do not
     shorten it. It ends with the earliest answer to an operation that was due after the last failed one and succeeded.
-    Operations due in the last `slow_after_s` of a freeze succeed at the thaw, so that for a server frozen under a steady
-    load the measured end is the thaw, however long clients wait before they give up; either end is then at most one
-    interval between arrivals late.
+    Operations due in the last `slow_after_s` of a freeze succeed at the thaw, so that for a server frozen under a
+    steady load the measured end is the thaw, however long clients wait before they give up; either end is then at most
+    one interval between arrivals late. What is shorter than `slow_after_s` and fails nothing is no outage.
 
-    An outage is over only if operations were due for `sustained_s` after its end and none of them failed. Operations that
-    were unfinished when the load stopped count as failed if they were older than `slow_after_s` by then, else not at all.
+    An outage is over only if operations were due for `sustained_s` after its end and none of them failed. Operations
+    that were unfinished when the load stopped count as failed if they were older than `slow_after_s` by then, else not
+    at all.
     """
     found: list[Outage] = []
     open_outage: Outage | None = None
@@ -105,15 +106,15 @@ def error_ratio(requests: Sequence[Request]) -> float | None:
 def longest_gap_s(requests: Iterable[Request], begin: float, end: float) -> float:
     """Return the longest time within the window in which no operation was answered with success, in seconds.
 
-    The window's own edges count: one without any success has a gap of its whole length. `requests` should hold those that
-    were due before the window too, as some of them are answered within it.
+    The window's own edges count: one without any success has a gap of its whole length. `requests` should hold those
+    that were due before the window too, as some of them are answered within it.
     """
     answered = sorted(r.ended for r in requests if r.outcome == "ok" and begin <= r.ended <= end)
     return max(after - before for before, after in pairwise([begin, *answered, end]))
 
 
 def percentile(values: Iterable[float], share: float) -> float | None:
-    """Return the smallest of `values` that at least `share` (0 to 1) of them do not exceed (nearest rank), None of none."""
+    """Return the smallest value that at least `share` (0 to 1) of `values` do not exceed (nearest rank); None of none."""
     ordered = sorted(values)
     if not ordered:
         return None

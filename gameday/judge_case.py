@@ -1,0 +1,137 @@
+"""What all checkers of the judge share: the case put to them, their findings, and what a run must show first."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+from gameday import measure
+from gameday.contract import Contract, ContractPromise, ImpactBounds
+from gameday.errors import Inconclusive
+from gameday.reading import RunFolder, SeenFault
+from gameday.records import Request
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What a checker found: whether the promise was kept, the figure and its bound in words, and the numbers."""
+
+    held: bool
+    figure: str
+    bound: str
+    reason: str
+    evidence: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Case:
+    """One promise, and the run that it is judged from."""
+
+    run: RunFolder
+    contract: Contract
+    promise: ContractPromise
+
+    @property
+    def fault(self) -> SeenFault:
+        """The fault of the run; raises Inconclusive where it was not proved."""
+        return self.run.fault
+
+    @property
+    def fault_end(self) -> float:
+        """When the first zone began to return; the end of the load where none did before it."""
+        end = self.run.load_end
+        return end if self.fault.healing is None else min(self.fault.healing, end)
+
+    @cached_property
+    def engines(self) -> list[str]:
+        """The engines whose clients count: the promise's own, or all that were under load."""
+        loaded = [str(event["engine"]) for event in self.run.of_kind("load.begin")]
+        if self.promise.engine in ("all", "customer"):
+            return loaded
+        if self.promise.engine not in loaded:
+            raise Inconclusive(f"{self.promise.engine} was not under load")
+        return [self.promise.engine]
+
+    def requests(self, engine: str) -> list[Request]:
+        """Return the operations of an engine's clients, ordered by their intended start."""
+        return [request for request in self.run.requests if request.engine == engine]
+
+    def bounds(self, engine: str) -> ImpactBounds:
+        """Return what "no impact" allows an engine."""
+        return self.contract.impact.of(engine)
+
+    def check_load(self, begin: float, end: float) -> None:
+        """Raise Inconclusive where clients did not press on the service as declared, from `begin` to `end`."""
+        evidence, (baseline_begin, baseline_end) = self.contract.evidence, self.run.phase("baseline")
+        if baseline_end > self.fault.injecting:
+            raise Inconclusive("the baseline did not end before the fault")
+        for engine in self.engines:
+            requests = self.requests(engine)
+            for name, window in (("baseline", (baseline_begin, baseline_end)), ("fault", (begin, end))):
+                silent = measure.silences(requests, *window, evidence.silence_s_max)
+                if silent:
+                    after, length = silent[0][0] - window[0], silent[0][1] - silent[0][0]
+                    raise Inconclusive(
+                        f"no operation of {engine} was due for {length:.1f} s, {after:.1f} s into the {name}"
+                    )
+                declared = self._declared_per_s(engine)
+                seen = measure.rate_per_s(requests, *window)
+                if abs(seen - declared) > evidence.rate_deviation_max * declared:
+                    raise Inconclusive(
+                        f"the load of {engine} in the {name} was {seen:.2f} a second, declared are {declared:g}"
+                    )
+
+    def _declared_per_s(self, engine: str) -> float:
+        event = self.run.first("load.begin", engine=engine)
+        if event is None or not event.get("requests_per_s"):
+            raise Inconclusive(f"the rate of the load of {engine} was not declared")
+        return float(event["requests_per_s"])
+
+    def baseline_p95_s(self, engine: str) -> float:
+        """Return the 95th percentile of latency before the fault; raises Inconclusive for an unhealthy baseline.
+
+        Operations that were in flight when the fault was injected are not part of it.
+        """
+        begin, end = self.run.phase("baseline")
+        requests = self.requests(engine)
+        own = [request for request in measure.due_within(requests, begin, end) if request.ended <= self.fault.injecting]
+        if len(own) < self.contract.evidence.baseline_requests_min:
+            raise Inconclusive(f"the baseline of {engine} has {len(own)} operations, too few to compare with")
+        ratio, bounds = measure.error_ratio(own), self.bounds(engine)
+        gap = measure.longest_gap_s(requests, begin, end)
+        p95 = measure.latency_s(own, 0.95)
+        if p95 is None or ratio is None or ratio > bounds.error_ratio_max or gap > bounds.longest_gap_s_max:
+            raise Inconclusive(
+                f"{engine} was not healthy before the fault: {ratio or 0:.2%} failed, longest gap {gap:.1f} s"
+            )
+        return p95
+
+    def outage_evidence(self) -> dict[str, Any]:
+        """Return the outages of each engine since the fault, with times relative to it: what RTO is read from."""
+        return {engine: self._outages(engine) for engine in self.engines}
+
+    def _outages(self, engine: str) -> dict[str, Any]:
+        recovery, fault = self.contract.recovery, self.fault
+        requests = [request for request in self.requests(engine) if request.ended > fault.injecting]
+        found = measure.outages(requests, sustained_s=recovery.sustained_s, slow_after_s=recovery.slow_after_s)
+        lengths = [outage.length_s for outage in found]
+        return {
+            "rto_s": None if None in lengths else round(max((s for s in lengths if s is not None), default=0.0), 3),
+            "rto_resolution_s": measure.resolution_s(requests),
+            "outages": [
+                {
+                    "from_s": round(outage.started - fault.injecting, 3),
+                    "to_s": None if outage.ended is None else round(outage.ended - fault.injecting, 3),
+                    "failed": outage.failed,
+                }
+                for outage in found
+            ],
+        }
+
+
+def seconds(value: float | None) -> str:
+    """Return a length of time as a person reads it."""
+    if value is None:
+        return "none"
+    return f"{value * 1000:.0f} ms" if abs(value) < 1 else f"{value:.1f} s"
