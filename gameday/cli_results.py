@@ -101,19 +101,11 @@ def promises(
 ) -> None:
     """List all promises of the contract, and by which experiments each one is exercised."""
     contract = load_contract(contract_path)
-    found = exercised_by(experiments)
-    known = {promise.id for promise in contract.promises}
-    for promise_id, where in found.items():
-        if promise_id not in known:
-            raise UsageError(f"{where[0]} names the promise {promise_id}, which {contract_path} does not have")
     rows = [
-        {
-            "id": promise.id, "disaster": promise.disaster, "engine": promise.engine, "promise": promise.promise,
-            "exercised_by": found.get(promise.id, []),
-        }
-        for promise in contract.promises
-        if disaster in (None, promise.disaster) and engine in (None, promise.engine)
-    ]  # fmt: skip
+        {**one.promise.model_dump(include={"id", "disaster", "engine", "promise"}), "exercised_by": one.exercised_by}
+        for one in contract.coverage(exercised_by(experiments))
+        if disaster in (None, one.promise.disaster) and engine in (None, one.promise.engine)
+    ]
     if not rows:
         raise UsageError("the contract has no promise of this disaster and engine")
     exercised = sum(1 for row in rows if row["exercised_by"])

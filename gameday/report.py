@@ -20,7 +20,7 @@ from plotly.offline import get_plotlyjs
 
 from gameday.contract import Contract
 from gameday.judge import Verdict
-from gameday.measure import Outage, outages
+from gameday.measure import Outage, outages, resolution_s
 from gameday.records import Request, read_ledger, read_read_back, read_requests
 from gameday.report_plots import engine_figure
 from gameday.report_story import Deed, Mark, Shade, deeds, marks, origin_mono, shades
@@ -184,7 +184,8 @@ def _engine_view(
 ) -> _EngineView:
     """Measure and draw one engine; `requests` are all of its own and not empty."""
     origin = origin_mono(events) if events else requests[0].intended
-    found = outages(requests, sustained_s=contract.recovery.sustained_s)
+    recovery = contract.recovery
+    found = outages(requests, sustained_s=recovery.sustained_s, slow_after_s=recovery.slow_after_s)
     last_mono = max(request.ended for request in requests)
     shown_marks = marks(events, [outage.ended for outage in found if outage.ended is not None])
     shown_shades = shades(events, last_mono)
@@ -204,7 +205,7 @@ def _engine_facts(requests: Sequence[Request], found: Sequence[Outage], origin: 
     counts = Counter(request.outcome for request in requests)
     operations = Counter(request.operation for request in requests)
     helped = sum(1 for request in requests if request.outcome == "ok" and request.attempts > 1)
-    shown = [_outage_text(outage, origin) for outage in found]
+    shown = [_outage_text(outage, origin, resolution_s(requests)) for outage in found]
     return [
         (
             "Operations",
@@ -237,9 +238,12 @@ def loss(folder: Path, engine: str, origin: float) -> str:
     return f"{text}; {unread} not read back" if unread else text
 
 
-def _outage_text(outage: Outage, origin: float) -> str:
-    since = f"from {outage.started - origin:+.1f} s"
-    return f"not ended, {since}" if outage.ended is None else f"{outage.ended - outage.started:.1f} s {since}"
+def _outage_text(outage: Outage, origin: float, resolution: float | None) -> str:
+    detail = f"from {outage.started - origin:+.1f} s, {outage.failed} operations failed"
+    if outage.length_s is None:
+        return f"not ended, {detail}"
+    exact = f", to within {resolution:.2f} s" if resolution else ""
+    return f"{outage.length_s:.1f} s {detail}{exact}"
 
 
 def _plain(value: object) -> str:

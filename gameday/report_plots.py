@@ -10,12 +10,13 @@ import html
 import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from statistics import quantiles
+from functools import partial
 from typing import Any
 
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
+from gameday.measure import FAILED, percentile
 from gameday.records import Request
 from gameday.report_story import Mark, Shade
 
@@ -94,7 +95,7 @@ class _Bins:
         return [counted[number] / self.width_s for number in range(self.first, self.last + 1)]
 
     def of_each(
-        self, pairs: Iterable[tuple[float, float]], value: Callable[[list[float]], float]
+        self, pairs: Iterable[tuple[float, float]], value: Callable[[list[float]], float | None]
     ) -> list[float | None]:
         """Return `value` of the values in each bin from pairs (mono, value), and None for a bin without any."""
         held: dict[int, list[float]] = {}
@@ -103,17 +104,8 @@ class _Bins:
         return [value(held[number]) if number in held else None for number in range(self.first, self.last + 1)]
 
 
-def _percentile(percent: int) -> Callable[[list[float]], float]:
-    def value(figures: list[float]) -> float:
-        if len(figures) == 1:
-            return figures[0]
-        return quantiles(figures, n=100, method="inclusive")[percent - 1]
-
-    return value
-
-
 def _add_traffic(figure: go.Figure, bins: _Bins, requests: Sequence[Request]) -> None:
-    failed = [item.ended for item in requests if item.outcome in ("error", "dropped")]
+    failed = [item.ended for item in requests if item.outcome in FAILED]
     series = (
         ("intended", GREY, [item.intended for item in requests], {"dash": "dot", "width": 1}),
         ("succeeded", GREEN, [item.ended for item in requests if item.outcome == "ok"], {"width": 1.5}),
@@ -132,8 +124,9 @@ def _add_latency(figure: go.Figure, bins: _Bins, requests: Sequence[Request]) ->
     # a latency of nothing (a clock read twice in one tick) has no place on a logarithmic axis
     pairs = [(item.intended, max(item.latency_s, 1e-4)) for item in requests if item.outcome == "ok"]
     for percent, colour in ((50, BLUE), (95, VIOLET), (99, AMBER)):
+        latencies = bins.of_each(pairs, partial(percentile, share=percent / 100))
         trace = go.Scatter(
-            x=bins.middles_s, y=bins.of_each(pairs, _percentile(percent)), name=f"p{percent}", legend="legend2",
+            x=bins.middles_s, y=latencies, name=f"p{percent}", legend="legend2",
             mode="lines+markers", marker={"size": 3}, line={"color": colour, "width": 1.5}, hovertemplate="%{y:.3f} s",
         )  # fmt: skip
         figure.add_trace(trace, row=2, col=1)
