@@ -144,9 +144,11 @@ def _promise_of(activity: Mapping[str, Any]) -> str:
 def _promise_table(rows: Sequence[Mapping[str, Any]]) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("promise", no_wrap=True)
-    table.add_column("what is promised", ratio=3, overflow="fold")
-    table.add_column("exercised by", ratio=2, overflow="fold")
+    table.add_column("what is promised", ratio=1, overflow="fold")
+    table.add_column("exercised by", overflow="fold")
     for row in rows:
-        by = Text("\n".join(row["exercised_by"])) if row["exercised_by"] else Text("not exercised yet", style="yellow")
+        # the name alone, as runs have it: paths would be broken in the middle on a narrow terminal
+        names = [Path(experiment).stem for experiment in row["exercised_by"]]
+        by = Text("\n".join(names)) if names else Text("not exercised yet", style="yellow")
         table.add_row(Text(row["id"]), Text(row["promise"]), by)
     return table
