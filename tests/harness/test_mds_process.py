@@ -123,12 +123,14 @@ def test_a_terminated_replica_drains_and_finishes_what_is_in_flight(database: Da
             held = threads.submit(load, replica)
             wait_for_waiting(database, "drain", 1)
             replica.terminate()
+            terminated = time.monotonic()
             replica.wait_for("the replica to be unready", lambda answer: answer.status_code == 503)
             accepted = replica.get("/v1/config")
             assert accepted.status_code == 200
             assert accepted.headers["Connection"] == "close"
             # the drain passes while the request is still held
             wait_until("the port to be closed", lambda: _still_open(replica), deadline_s=DEADLINE_S, every_s=0.05)
+            assert time.monotonic() - terminated >= 1.0
         assert held.result(DEADLINE_S).status_code == 404
         assert replica.process.wait(DEADLINE_S) == 0
 
