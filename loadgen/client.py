@@ -1,0 +1,141 @@
+"""An HTTP client with the standard retries of an Iceberg REST client, which is what users of a catalogue have.
+
+The rules are those of Iceberg's own Java client (core/src/main/java/org/apache/iceberg/rest/
+ExponentialHttpRequestRetryStrategy.java): up to five retries; after 429, 502, 503 and 504 for every method; after a
+lost connection for idempotent methods only; never after a refused connection or a time-out. It waits as long as Retry-After
+says, else one second, doubled each time up to 64, with a tenth of jitter.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import urlsplit
+
+import gevent
+from geventhttpclient import HTTPClient
+from tenacity import RetryCallState, Retrying, retry_if_result, stop_after_attempt
+
+from gameday.errors import UsageError
+
+ATTEMPT_TIMEOUT_S = 3.0
+_RETRIES_MAX = 5
+_RETRIED_STATUS = frozenset({429, 502, 503, 504})
+# After these the server may or may not have carried the request out.
+_UNKNOWN_STATUS = frozenset({500, 502, 504})
+_BACKOFF_MAX_S = 64.0
+
+
+@dataclass
+class Attempt:
+    """How one attempt ended: a status, or what went wrong on the way. `retry_after_s` is what the server asked for."""
+
+    status: int | None
+    body: bytes = b""
+    error: str | None = None
+    lost: bool = False
+    replica: str | None = None
+    retry_after_s: float | None = None
+
+    @property
+    def ok(self) -> bool:
+        """Whether the server carried the request out and said so."""
+        return self.status is not None and self.status < 400  # noqa: PLR2004 - HTTP's own border of errors
+
+    @property
+    def fate_unknown(self) -> bool:
+        """Whether the request may have been carried out all the same."""
+        return self.status is None or self.status in _UNKNOWN_STATUS
+
+
+@dataclass
+class Answer:
+    """The last attempt of a request, and how many there were."""
+
+    last: Attempt
+    attempts: int
+    errors: list[str] = field(default_factory=list)
+    # whether any attempt may have been carried out without our being told
+    fate_unknown: bool = False
+
+    def json(self) -> dict[str, Any]:
+        """Return the body as JSON; raises ValueError where it is none."""
+        body: dict[str, Any] = json.loads(self.last.body)
+        return body
+
+
+class Client:
+    """Sends requests to one address; made for greenlets, of which each may send at the same time."""
+
+    def __init__(self, base_url: str, *, retries: int = _RETRIES_MAX, timeout_s: float = ATTEMPT_TIMEOUT_S) -> None:
+        """Raise UsageError where `base_url` is no http URL."""
+        parts = urlsplit(base_url)
+        if parts.scheme != "http" or not parts.hostname:
+            raise UsageError(f"the address {base_url!r} is no http:// URL")
+        self._retries = retries
+        self._http = HTTPClient(
+            parts.hostname,
+            parts.port or 80,
+            connection_timeout=timeout_s,
+            network_timeout=timeout_s,
+            concurrency=1000,
+        )
+
+    def request(self, method: str, path: str, body: object = None) -> Answer:
+        """Send a request with all its standard retries and return how it ended; never raises for what went wrong."""
+        answer = Answer(Attempt(None), 0)
+
+        def send() -> Attempt:
+            answer.last = attempt = self._attempt(method, path, body)
+            answer.attempts += 1
+            answer.fate_unknown |= attempt.fate_unknown
+            if not attempt.ok:
+                answer.errors.append(attempt.error or f"HTTP {attempt.status}")
+            return attempt
+
+        Retrying(
+            stop=stop_after_attempt(self._retries + 1),
+            retry=retry_if_result(lambda attempt: _retried(method, attempt)),
+            wait=_wait_s,
+            sleep=gevent.sleep,
+            retry_error_callback=lambda _: None,
+        )(send)
+        return answer
+
+    def _attempt(self, method: str, path: str, body: object) -> Attempt:
+        payload = json.dumps(body).encode() if body is not None else b""
+        headers = {"Content-Type": "application/json"} if payload else {}
+        try:
+            response = self._http.request(method, path, body=payload, headers=headers)
+            content = bytes(response.read())
+        except ConnectionRefusedError:
+            return Attempt(None, error="connection refused")
+        except (TimeoutError, gevent.Timeout):
+            return Attempt(None, error="timed out")
+        except (OSError, ValueError) as error:
+            return Attempt(None, error=f"connection lost ({type(error).__name__})", lost=True)
+        retry_after = response.get("retry-after", "")
+        return Attempt(
+            response.status_code,
+            content,
+            replica=response.get("x-mds-replica"),
+            retry_after_s=float(retry_after) if str(retry_after).isdigit() else None,
+        )
+
+    def close(self) -> None:
+        """Close all connections."""
+        self._http.close()
+
+
+def _retried(method: str, attempt: Attempt) -> bool:
+    return attempt.status in _RETRIED_STATUS or (attempt.lost and method in ("GET", "HEAD"))
+
+
+def _wait_s(state: RetryCallState) -> float:
+    attempt: Attempt = state.outcome.result() if state.outcome else Attempt(None)
+    if attempt.retry_after_s:
+        return attempt.retry_after_s
+    delay = min(2.0 ** (state.attempt_number - 1), _BACKOFF_MAX_S)
+    return delay * (1 + random.random() / 10)  # noqa: S311 - jitter is no secret

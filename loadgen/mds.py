@@ -1,0 +1,214 @@
+"""What clients of MDS do: list namespaces, load tables, one or twelve at once, create tables, commit snapshots."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from typing import Literal
+
+import gevent
+from gevent.pool import Pool
+
+from gameday.errors import HarnessError
+from gameday.records import LedgerEntry, LedgerState, Outcome, Recorder, Request
+from gameday.timeline import now
+from loadgen.catalogue import Table, commit_body, create_body, new_snapshot_id, snapshot_ids, table_of
+from loadgen.client import Answer, Client
+from loadgen.schedule import TABLES_OF_A_PLAN, operation
+
+ENGINE = "mds"
+# Enough that a commit finds a free table while others wait for their retries.
+_TABLES = 24
+# A table's metadata grows with each snapshot; older tables give way to new ones.
+_SNAPSHOTS_MAX = 40
+IN_FLIGHT_MAX = 400
+_FINISH_S = 5.0
+
+Fate = Literal["acknowledged", "rejected", "unknown"]
+Told = Callable[[Request], None]
+
+
+class MdsClients:
+    """The clients of one Locust user: its tables, its connections, and what they do at each arrival."""
+
+    def __init__(self, base_url: str, namespace: str, recorder: Recorder | None, told: Told) -> None:
+        """`told` hears of every finished request; what is recorded goes to `recorder`."""
+        self._client = Client(base_url)
+        self._namespace = namespace
+        self._recorder = recorder
+        self._told = told
+        self._tables: list[Table] = []
+        self._free: list[Table] = []
+        self._flights: dict[int, tuple[str, float, float, float]] = {}
+        self._pool = Pool(IN_FLIGHT_MAX)
+        self._created = 0
+        self._random = random.Random(namespace)  # noqa: S311 - which table is loaded is no secret
+
+    def prepare(self) -> None:
+        """Create the namespace and its tables; raises HarnessError where the catalogue does not let us."""
+        answer = self._client.request("POST", "/v1/namespaces", {"namespace": [self._namespace], "properties": {}})
+        if not answer.last.ok:
+            raise HarnessError(
+                f"the namespace of the load was not created: {answer.errors[-1]} {answer.last.body[:200]!r}"
+            )
+        for _ in range(_TABLES):
+            answer, table = self._create()
+            if table is None:
+                raise HarnessError(
+                    f"a table of the load was not created: {answer.errors[-1]} {answer.last.body[:200]!r}"
+                )
+            self._add(table)
+
+    def arrive(self, number: int, due: float) -> None:
+        """Carry out the operation of an arrival that was due at a moment (monotonic seconds)."""
+        name = operation(number)
+        if name == "plan_query":
+            for table in self._random.sample(self._tables, TABLES_OF_A_PLAN):
+                self._spawn("load_table", due, lambda table=table: self._client.request("GET", table.path))
+        elif name == "load_table":
+            table = self._random.choice(self._tables)
+            self._spawn(name, due, lambda: self._client.request("GET", table.path))
+        elif name == "list_namespaces":
+            self._spawn(name, due, lambda: self._client.request("GET", "/v1/namespaces"))
+        elif name == "create_table":
+            self._spawn(name, due, self._create_and_add)
+        elif self._free:
+            table = self._free.pop(0)
+            self._spawn(name, due, lambda: self._commit_and_free(table))
+        else:
+            self._drop(name, due, "no table is free to commit to")
+
+    def finish(self) -> None:
+        """Wait 5 s for what is in flight, and write down the rest as unfinished."""
+        self._pool.join(timeout=_FINISH_S)
+        for name, due, started, wall in list(self._flights.values()):
+            self._record(name, due, started, wall, "unfinished", None)
+        self._flights.clear()
+        self._pool.kill(block=False)
+
+    def _spawn(self, name: str, due: float, send: Callable[[], Answer]) -> None:
+        if self._pool.free_count() <= 0:
+            self._drop(name, due, f"{IN_FLIGHT_MAX} requests are in flight already")
+            return
+        self._pool.spawn(self._flight, name, due, send)
+
+    def _flight(self, name: str, due: float, send: Callable[[], Answer]) -> None:
+        wall, started = now()
+        key = id(gevent.getcurrent())
+        self._flights[key] = (name, due, started, wall)
+        answer = send()
+        # one that was written down as unfinished is not written down again
+        if self._flights.pop(key, None):
+            self._record(name, due, started, wall, "ok" if answer.last.ok else "error", answer)
+
+    def _drop(self, name: str, due: float, reason: str) -> None:
+        wall, moment = now()
+        self._tell(Request(ENGINE, name, due, moment, moment, wall, "dropped", 0, None, reason))
+
+    def _record(
+        self, name: str, due: float, started: float, wall: float, outcome: Outcome, answer: Answer | None
+    ) -> None:
+        _, ended = now()
+        if answer is None:
+            self._tell(Request(ENGINE, name, due, started, ended, wall, outcome))
+            return
+        last = answer.last
+        error = answer.errors[-1] if not last.ok else None
+        self._tell(
+            Request(
+                ENGINE,
+                name,
+                due,
+                started,
+                ended,
+                wall,
+                outcome,
+                answer.attempts,
+                last.status,
+                error,
+                last.replica,
+                answer.errors,
+            )
+        )
+
+    def _tell(self, request: Request) -> None:
+        if self._recorder:
+            self._recorder.request(request)
+        self._told(request)
+
+    def _create(self) -> tuple[Answer, Table | None]:
+        self._created += 1
+        name = f"t{self._created}"
+        path = f"/v1/namespaces/{self._namespace}/tables"
+        answer = self._client.request("POST", path, create_body(name))
+        if answer.last.status == 409 and answer.fate_unknown:  # noqa: PLR2004 - HTTP's own number for "it exists"
+            # an attempt whose answer was lost had made it
+            answer = _joined(answer, self._client.request("GET", f"{path}/{name}"))
+        return answer, table_of(self._namespace, name, answer.json()) if answer.last.ok else None
+
+    def _create_and_add(self) -> Answer:
+        answer, table = self._create()
+        if table:
+            self._add(table)
+        return answer
+
+    def _add(self, table: Table) -> None:
+        self._tables.append(table)
+        self._free.append(table)
+        if len(self._tables) > _TABLES * 2:
+            self._tables.pop(0)
+
+    def _commit_and_free(self, table: Table) -> Answer:
+        answer = self._commit(table)
+        retired = table.snapshots >= _SNAPSHOTS_MAX and len(self._free) > _TABLES // 2
+        if answer.last.ok and not retired:
+            self._free.append(table)
+        elif not answer.last.ok:
+            self._spawn_reload(table)
+        return answer
+
+    def _commit(self, table: Table) -> Answer:
+        snapshot = new_snapshot_id()
+        self._ledger(table, snapshot, "attempted")
+        answer = self._client.request("POST", table.path, commit_body(table, snapshot))
+        fate: Fate = "acknowledged" if answer.last.ok else "rejected"
+        if not answer.last.ok and answer.fate_unknown:
+            # as Iceberg's clients check the status of a commit whose answer was lost: is the snapshot there?
+            answer, fate = self._check_commit(table, snapshot, answer)
+        elif answer.last.ok:
+            table.follow(answer.json()["metadata"])
+        self._ledger(table, snapshot, fate)
+        return answer
+
+    def _check_commit(self, table: Table, snapshot: int, answer: Answer) -> tuple[Answer, Fate]:
+        check = _joined(answer, self._client.request("GET", table.path))
+        if not check.last.ok:
+            return check, "unknown"
+        metadata = check.json()["metadata"]
+        table.follow(metadata)
+        if str(snapshot) in snapshot_ids(metadata):
+            return check, "acknowledged"
+        # not there now, but an attempt may still be under way: only its time-out at the server would tell
+        check.last = answer.last
+        return check, "unknown"
+
+    def _spawn_reload(self, table: Table) -> None:
+        """Find out what became of a table before the next commit; no request of the load, so it is not recorded."""
+
+        def reload() -> None:
+            answer = self._client.request("GET", table.path)
+            if answer.last.ok:
+                table.follow(answer.json()["metadata"])
+                self._free.append(table)
+
+        gevent.spawn(reload)
+
+    def _ledger(self, table: Table, snapshot: int, state: LedgerState) -> None:
+        if self._recorder:
+            wall, mono = now()
+            self._recorder.ledger(LedgerEntry(ENGINE, table.place, str(snapshot), state, mono, wall))
+
+
+def _joined(first: Answer, second: Answer) -> Answer:
+    """Return the second answer as the end of the first: one request to the client that asked for it."""
+    return Answer(second.last, first.attempts + second.attempts, [*first.errors, *second.errors], first.fate_unknown)

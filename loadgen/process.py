@@ -1,0 +1,84 @@
+"""The load as a process of its own: Locust replaces threads and sockets by its own, which the harness must not have."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+from gameday.errors import HarnessError
+from gameday.waiting import wait_until
+
+LOCUSTFILE = Path(__file__).with_name("locustfile.py")
+_READY = "LOAD READY"
+
+
+class Load:
+    """One Locust process, or one with workers, that writes into a run folder."""
+
+    def __init__(self, base_url: str, folder: Path, *, arrivals_per_s: float, users: int = 1, workers: int = 0) -> None:
+        """`arrivals_per_s` is the rate of all users together; with `workers` Locust starts as many processes."""
+        self._command = [
+            sys.executable,
+            "-m",
+            "locust",
+            "--locustfile",
+            str(LOCUSTFILE),
+            "--headless",
+            "--only-summary",
+        ]
+        self._command += ["--host", base_url, "--users", str(users), "--spawn-rate", str(users), "--stop-timeout", "6"]
+        self._command += ["--arrivals-per-s", str(arrivals_per_s / users), "--run-folder", str(folder)]
+        self._command += ["--parent", str(os.getpid())]
+        if workers:
+            self._command += ["--processes", str(workers)]
+        self._users = users
+        self._log = folder / "load.log"
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Start the process."""
+        with self._log.open("wb") as log:
+            # a group of its own: Ctrl-C is for the harness, which ends the load when it is done with it
+            self._process = subprocess.Popen(
+                self._command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+            )
+
+    def wait_ready(self, deadline_s: float) -> None:
+        """Wait until the arrivals of all users have begun; raises HarnessError where the load ended instead."""
+
+        def look() -> str | None:
+            if not self.alive():
+                raise HarnessError(f"the load ended before it began: {self._end_of_log()}")
+            begun = self._log.read_text(errors="replace").count(_READY)
+            return None if begun >= self._users else f"{begun} of {self._users} users ready"
+
+        wait_until("the load to begin", look, deadline_s=deadline_s, every_s=0.2)
+
+    def alive(self) -> bool:
+        """Tell whether the process runs."""
+        return self._process is not None and self._process.poll() is None
+
+    def stop(self, deadline_s: float) -> None:
+        """Let the load finish what is in flight and end; raises HarnessError where it failed or had to be killed."""
+        process = self._process
+        if process is None:
+            return
+        if process.poll() is None:
+            process.send_signal(signal.SIGTERM)
+        try:
+            code = process.wait(timeout=deadline_s)
+        except subprocess.TimeoutExpired as error:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+            raise HarnessError(f"the load did not end within {deadline_s:g} s and was killed") from error
+        finally:
+            self._process = None
+        if code != 0:
+            raise HarnessError(f"the load failed with exit code {code}: {self._end_of_log()}")
+
+    def _end_of_log(self) -> str:
+        lines = self._log.read_text(errors="replace").strip().splitlines()
+        return " | ".join(lines[-3:]) or "it said nothing"
