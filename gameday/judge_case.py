@@ -39,9 +39,26 @@ class Case:
 
     @property
     def fault_end(self) -> float:
-        """When the first zone began to return; the end of the load where none did before it."""
-        end = self.run.load_end
-        return end if self.fault.healing is None else min(self.fault.healing, end)
+        """When the first zone began to return; raises Inconclusive where the fault outlasted the load."""
+        if self.fault.healing is None or self.fault.healing > self.run.load_end:
+            raise Inconclusive("no zone was restored while clients were at work, so that the fault outlasted the load")
+        return self.fault.healing
+
+    @property
+    def observed_end(self) -> float:
+        """When the last operation was due, of the engine whose load ended first; its load must have ended in order."""
+        ends = [max((request.intended for request in self.requests(engine)), default=0.0) for engine in self.engines]
+        return min([self.run.load_end, *ends])
+
+    @property
+    def recovery_deadline(self) -> float:
+        """By when success must have been sustained, counted from when the first zone was usable again.
+
+        Raises Inconclusive where none was while clients were at work.
+        """
+        if self.fault.healed is None or self.fault.healed > self.run.load_end:
+            raise Inconclusive("no zone was usable again while clients were at work, so that no recovery could be seen")
+        return self.fault.healed + self.contract.recovery.deadline_s
 
     @cached_property
     def engines(self) -> list[str]:
@@ -52,6 +69,11 @@ class Case:
         if self.promise.engine not in loaded:
             raise Inconclusive(f"{self.promise.engine} was not under load")
         return [self.promise.engine]
+
+    @property
+    def engine(self) -> str:
+        """The engine of a promise on one engine."""
+        return self.engines[0]
 
     def requests(self, engine: str) -> list[Request]:
         """Return the operations of an engine's clients, ordered by their intended start."""
@@ -135,3 +157,8 @@ def seconds(value: float | None) -> str:
     if value is None:
         return "none"
     return f"{value * 1000:.0f} ms" if abs(value) < 1 else f"{value:.1f} s"
+
+
+def sentence(text: str) -> str:
+    """Return a clause as a sentence."""
+    return f"{text[:1].upper()}{text[1:]}{'' if text.endswith('.') else '.'}"

@@ -114,7 +114,7 @@ def longest_gap_s(requests: Iterable[Request], begin: float, end: float) -> floa
 
 
 def percentile(values: Iterable[float], share: float) -> float | None:
-    """Return the smallest value that at least `share` (0 to 1) of `values` do not exceed (nearest rank); None of none."""
+    """Return the smallest value that at least `share` (0 to 1) of all do not exceed (nearest rank); None of none."""
     ordered = sorted(values)
     if not ordered:
         return None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -53,29 +52,22 @@ class RunFolder:
     @cached_property
     def events(self) -> list[Event]:
         """All events of the timeline, ordered by time."""
-        return self._read(read_timeline, "timeline.jsonl", "timeline")
+        return _present(read_timeline(self.path / "timeline.jsonl"), "timeline (timeline.jsonl)")
 
     @cached_property
     def requests(self) -> list[Request]:
         """All operations of all clients, ordered by their intended start."""
-        return self._read(read_requests, "requests-*.jsonl", "recorded operation")
+        return _present(read_requests(self.path), "recorded operation (requests-*.jsonl)")
 
     @cached_property
     def ledger(self) -> list[LedgerEntry]:
         """All steps of all writes, ordered by time."""
-        return self._read(read_ledger, "ledger-*.jsonl", "ledger of writes")
+        return _present(read_ledger(self.path), "ledger of writes (ledger-*.jsonl)")
 
     @cached_property
     def read_back(self) -> list[ReadBack]:
         """What was read back of the ledger, ordered by time."""
-        return self._read(read_read_back, "readback.jsonl", "read-back of the ledger")
-
-    def _read[T](self, read: Callable[[Path], list[T]], pattern: str, what: str) -> list[T]:
-        single = "*" not in pattern and read is read_timeline
-        found = read(self.path / pattern if single else self.path)
-        if not found:
-            raise Inconclusive(f"the run has no {what} ({pattern} is missing or empty)")
-        return found
+        return _present(read_read_back(self.path), "read-back of the ledger (readback.jsonl)")
 
     def of_kind(self, *kinds: str) -> list[Event]:
         """Return the events of these kinds, ordered by time."""
@@ -147,3 +139,9 @@ class RunFolder:
         for event in self.of_kind("watch.lost"):
             if event.mono <= until and event.get("what") != "events":
                 raise Inconclusive(f"the watch of {event.get('what')} was lost, and what was seen may have holes")
+
+
+def _present[T](found: list[T], what: str) -> list[T]:
+    if not found:
+        raise Inconclusive(f"the run has no {what}")
+    return found

@@ -1,0 +1,238 @@
+"""Checkers of what clients saw: no impact, impact, and impact until a zone is restored."""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from itertools import pairwise
+from typing import Any
+
+from gameday import measure
+from gameday.contract import ImpactBounds
+from gameday.errors import Inconclusive
+from gameday.judge_case import Case, Finding, seconds
+from gameday.judge_writes import WritesRead, read_writes, writes_evidence
+from gameday.records import Request
+
+_FEWEST_ZONES_OF_AN_IMPACT = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Impact:
+    """What clients saw in a window; `exceeded` says which bounds of "no impact" were, and by what. Times in seconds."""
+
+    operations: int
+    failed: int
+    error_ratio: float | None
+    longest_gap_s: float
+    latency_p50_s: float | None
+    latency_p95_s: float | None
+    latency_p95_s_max: float
+    exceeded: tuple[str, ...]
+
+    def figure(self, baseline_p95_s: float) -> str:
+        """Return it as a person reads it."""
+        return (
+            f"{self.failed} of {self.operations} failed, longest gap {seconds(self.longest_gap_s)}, "
+            f"p95 {seconds(self.latency_p95_s)} (baseline {seconds(baseline_p95_s)})"
+        )
+
+
+def impact_in(
+    own: Sequence[Request],
+    every: Sequence[Request],
+    window: tuple[float, float],
+    bounds: ImpactBounds,
+    baseline_p95_s: float,
+) -> Impact:
+    """Hold the operations `own` of a window against the bounds; the gap is between the answers to `every` operation.
+
+    A window in which nothing succeeded has no latency, which exceeds its bound.
+    """
+    ratio, gap = measure.error_ratio(own), measure.longest_gap_s(every, *window)
+    p95, p95_max = measure.latency_s(own, 0.95), bounds.latency_p95_s_max(baseline_p95_s)
+    exceeded = []
+    if ratio is None or ratio > bounds.error_ratio_max:
+        exceeded.append("nothing was answered" if ratio is None else f"{ratio:.2%} of the operations failed")
+    if gap > bounds.longest_gap_s_max:
+        exceeded.append(f"nothing succeeded for {seconds(gap)}")
+    if p95 is None or p95 > p95_max:
+        exceeded.append("nothing succeeded" if p95 is None else f"the 95th percentile of latency was {seconds(p95)}")
+    return Impact(
+        operations=len(own),
+        failed=sum(request.outcome in measure.FAILED for request in own),
+        error_ratio=ratio,
+        longest_gap_s=gap,
+        latency_p50_s=measure.latency_s(own, 0.5),
+        latency_p95_s=p95,
+        latency_p95_s_max=p95_max,
+        exceeded=tuple(exceeded),
+    )
+
+
+def bound_text(bounds: ImpactBounds, baseline_p95_s: float) -> str:
+    """Return what "no impact" means in this run as a person reads it."""
+    return (
+        f"no impact: at most {bounds.error_ratio_max * 100:g} % fail, gap at most {seconds(bounds.longest_gap_s_max)}, "
+        f"p95 at most {bounds.latency_p95_factor_max:g} x baseline + {seconds(bounds.latency_p95_added_s_max)} = "
+        f"{seconds(bounds.latency_p95_s_max(baseline_p95_s))}"
+    )
+
+
+def no_impact(case: Case) -> Finding:
+    """Hold the promise that clients see no impact while exactly one zone is lost, and lose no acknowledged write.
+
+    The window is from just before the injection, as a drain takes a while, until the zone begins to return. What was in
+    flight at its beginning belongs to it. The lost zone must have held a ready pod of the engine, or nothing was lost.
+    """
+    engine, window = case.engine, (case.fault.injecting, case.fault_end)
+    if len(case.fault.zones) != 1:
+        raise Inconclusive(f"{len(case.fault.zones)} zones were lost, and the promise is on one")
+    case.run.check_watched(case.fault.injecting)
+    lost_pods = [
+        pod["name"]
+        for pod in case.run.pods_at(case.fault.injecting)
+        if pod.get("node") in case.fault.nodes and pod.get("ready") and engine in (pod.get("formation"), pod.get("app"))
+    ]
+    if not lost_pods:
+        raise Inconclusive(
+            f"the lost zone {case.fault.zones[0]} held no ready pod of {engine}, so that nothing was lost"
+        )
+    case.check_load(*window)
+    baseline, bounds, every = case.baseline_p95_s(engine), case.bounds(engine), case.requests(engine)
+    seen = impact_in(measure.touched(every, *window), every, window, bounds, baseline)
+    complaints = list(seen.exceeded)
+    writes: WritesRead | None = None
+    try:
+        writes = read_writes(case, engine)
+    except Inconclusive:
+        # an impact stands without it; no impact does not
+        if not complaints:
+            raise
+    if writes and writes.lost:
+        complaints.append(f"{len(writes.lost)} acknowledged writes are lost")
+    if writes and writes.unread and not complaints:
+        raise Inconclusive(f"a place with acknowledged writes could not be read back: {writes.unread}")
+    told = "" if writes is None else f", {len(writes.lost)} of {writes.acknowledged} acknowledged writes lost"
+    return Finding(
+        held=not complaints,
+        figure=seen.figure(baseline) + told,
+        bound=f"{bound_text(bounds, baseline)}; no acknowledged write lost",
+        reason=f"With {case.fault.zones[0]} lost, {'; '.join(complaints) or 'clients saw no impact'}.",
+        evidence={"lost_pods": lost_pods, **_evidence(case, engine, window, seen, baseline)},
+    )
+
+
+def impact(case: Case) -> Finding:
+    """Hold the promise that clients are impacted while two or more zones are lost, from the proof until one returns."""
+    engine, window = case.engine, (case.fault.in_effect, case.fault_end)
+    _check_zones(case)
+    case.check_load(*window)
+    baseline, bounds, every = case.baseline_p95_s(engine), case.bounds(engine), case.requests(engine)
+    seen = impact_in(measure.due_within(every, *window), every, window, bounds, baseline)
+    return Finding(
+        held=bool(seen.exceeded),
+        figure=seen.figure(baseline),
+        bound=f"impacted: beyond one of {bound_text(bounds, baseline)}",
+        reason=f"With {' and '.join(case.fault.zones)} lost, {'; '.join(seen.exceeded) or 'clients saw no impact'}.",
+        evidence=_evidence(case, engine, window, seen, baseline),
+    )
+
+
+def impact_until_restored(case: Case) -> Finding:
+    """Hold the promise that the impact of two lost zones lasts until one returns, and ends then.
+
+    From the proof until the first zone begins to return, every full slice of time must be impacted; a slice is as long
+    as success has to be sustained to be called a recovery. After that zone is usable, success must have been sustained
+    by the deadline. A load that ended before the deadline without a recovery leaves it open.
+    """
+    engine, fault, recovery = case.engine, case.fault, case.contract.recovery
+    _check_zones(case)
+    healing, deadline = case.fault_end, case.recovery_deadline
+    case.check_load(fault.in_effect, case.observed_end)
+    baseline, bounds = case.baseline_p95_s(engine), case.bounds(engine)
+    slices = _slices(case, engine, baseline)
+    if not slices:
+        raise Inconclusive(f"the zones were not lost for {seconds(recovery.sustained_s)}, the least that can be judged")
+    calm = [number for number, one in enumerate(slices) if not one.exceeded]
+    back = recovered_at(case, engine)
+    if back is None and not calm and case.observed_end < deadline:
+        raise Inconclusive("the load ended before the service had recovered, and before the deadline")
+    if calm:
+        begin = calm[0] * recovery.sustained_s
+        reason = f"Clients saw no impact from {begin:.0f} s after both zones were lost, before any was restored."
+    elif back is None:
+        reason = f"Success was not sustained within {seconds(recovery.deadline_s)} after a zone was usable again."
+    else:
+        reason = "The impact lasted until a zone was restored, and ended then."
+    after = None if back is None else back - healing
+    return Finding(
+        held=not calm and back is not None,
+        figure=f"{len(slices) - len(calm)} of {len(slices)} slices of {seconds(recovery.sustained_s)} impacted, "
+        + ("not recovered" if after is None else f"recovered {seconds(after)} after a zone began to return"),
+        bound=f"every slice impacted; success sustained within {seconds(recovery.deadline_s)} after a zone is usable; "
+        + bound_text(bounds, baseline),
+        reason=reason,
+        evidence={
+            "slices": [asdict(one) for one in slices],
+            "recovered_after_healing_s": None if after is None else round(after, 3),
+            "usable_after_healing_s": round(deadline - recovery.deadline_s - healing, 3),
+            "rto": case.outage_evidence(),
+            "rpo": writes_evidence(case),
+        },
+    )
+
+
+def _slices(case: Case, engine: str, baseline_p95_s: float) -> list[Impact]:
+    """Return what clients saw in each full slice from the proof of the fault until the first zone began to return."""
+    begin, length, every = case.fault.in_effect, case.contract.recovery.sustained_s, case.requests(engine)
+    edges = [begin + number * length for number in range(int((case.fault_end - begin) / length) + 1)]
+    return [
+        impact_in(measure.due_within(every, *window), every, window, case.bounds(engine), baseline_p95_s)
+        for window in pairwise(edges)
+    ]
+
+
+def recovered_at(case: Case, engine: str) -> float | None:
+    """Return when the first success was answered after which all was well for as long as a recovery asks, or None.
+
+    Looked for from when the first zone began to return until the deadline after it was usable, by which success must
+    have been sustained. All was well: no operation failed in the sense of `gameday.measure.outages`, and the bounds of
+    "no impact" hold.
+    """
+    sustained_s, slow_after_s = case.contract.recovery.sustained_s, case.contract.recovery.slow_after_s
+    baseline, every = case.baseline_p95_s(engine), case.requests(engine)
+    due = [request.intended for request in every]
+    last = min(due[-1], case.recovery_deadline)
+    begin = case.fault_end
+    while begin + sustained_s <= last:
+        window = (begin, begin + sustained_s)
+        own = every[bisect_left(due, window[0]) : bisect_left(due, window[1])]
+        failed = [request.intended for request in own if measure.has_failed(request, slow_after_s)]
+        if not failed and not impact_in(own, every, window, case.bounds(engine), baseline).exceeded:
+            return min(request.ended for request in own if request.outcome == "ok")
+        # no window that holds the last failure can be the one; without any, the next arrival begins another
+        following = bisect_right(due, max([begin, *failed]))
+        begin = due[following] if following < len(due) else last
+    return None
+
+
+def _check_zones(case: Case) -> None:
+    if len(case.fault.zones) < _FEWEST_ZONES_OF_AN_IMPACT:
+        raise Inconclusive(f"{len(case.fault.zones)} zone was lost, and the promise is on two or more")
+
+
+def _evidence(
+    case: Case, engine: str, window: tuple[float, float], seen: Impact, baseline_p95_s: float
+) -> dict[str, Any]:
+    every = case.requests(engine)
+    return {
+        "window_s": [round(moment - case.fault.injecting, 3) for moment in window],
+        "impact": asdict(seen),
+        "baseline_p95_s": baseline_p95_s,
+        "rate_by_operation_per_s": measure.rates_by_operation(every, *window),
+        "successes_in_each_second": measure.throughput(every, *window),
+        "rto": case.outage_evidence(),
+        "rpo": writes_evidence(case),
+    }
