@@ -19,7 +19,7 @@ from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
 from gameday.contract import Contract
-from gameday.judge import Verdict
+from gameday.judge import Verdict, Word
 from gameday.measure import Outage, outages, resolution_s
 from gameday.records import Request, read_ledger, read_read_back, read_requests
 from gameday.report_plots import engine_figure
@@ -27,7 +27,7 @@ from gameday.report_story import Deed, Mark, Shade, deeds, marks, origin_mono, s
 from gameday.timeline import Event, read_timeline
 
 # the worst first: the first of these that occurs gives the page its headline
-ORDER = ("broken", "harness error", "inconclusive", "held")
+ORDER: tuple[Word, ...] = ("broken", "harness error", "inconclusive", "held")
 SYMBOLS = {"held": "✓", "broken": "✗", "inconclusive": "?", "harness error": "!"}
 
 
@@ -119,7 +119,7 @@ def headline(verdicts: Sequence[Verdict]) -> str:
     return f"{promises}: {', '.join(parts)}"
 
 
-def _worst(verdicts: Sequence[Verdict]) -> str:
+def _worst(verdicts: Sequence[Verdict]) -> Word:
     given = {verdict.verdict for verdict in verdicts}
     return next((word for word in ORDER if word in given), "inconclusive")
 

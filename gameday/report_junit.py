@@ -41,7 +41,8 @@ def write_junit(verdicts_by_folder: Mapping[Path, Sequence[Verdict]], target: Pa
 def _add_case(suite: ET.Element, verdict: Verdict, run: str) -> None:
     name = f"{verdict.promise} ({verdict.variant})" if verdict.variant else verdict.promise
     case = ET.SubElement(suite, "testcase", classname=_clean(run), name=_clean(name))
-    measured = _clean(f"{verdict.figure or 'no figure'}\nbound: {verdict.bound}\n{verdict.reason}")
+    bound = f"bound: {verdict.bound}" if verdict.bound else ""
+    measured = _clean("\n".join(line for line in (verdict.figure or "no figure", bound, verdict.reason) if line))
     if element := _ELEMENTS.get(verdict.verdict):
         told = ET.SubElement(case, element, type=verdict.verdict, message=_clean(verdict.reason or verdict.verdict))
         told.text = measured
