@@ -42,7 +42,7 @@ from nodeimage.steps import say
 def gameday(paths: tuple[Path, ...], region: str, runs: Path, *, up: bool) -> None:
     """Run experiments, files or folders of them, one process each, and report on all promises together.
 
-    The exit code is the worst of all runs: 0 all held, 1 a promise broken, 2 inconclusive, 3 harness error, 64 bad usage.
+    The exit code is the worst of all runs: 0 all held, 1 one broken, 2 inconclusive, 3 harness error, 64 bad usage.
     """
     contract, topology = load_contract(CONTRACT), load_topology(TOPOLOGY)
     chosen, files = region_named(region), _experiments(paths)
@@ -82,7 +82,16 @@ def _run(file: Path, region: str, folder: Path, number: int, count: int) -> Exit
     """Run one experiment in a process of its own: Chaos Toolkit wants one run a process, on its main thread."""
     say(f"\nexperiment {number} of {count}: {file}")
     chaos = Path(sys.executable).with_name("chaos")
-    command = [str(chaos), "--log-file", str(folder / f"{file.stem}.log"), "run", "--region", region, "--runs", str(folder)]
+    command = [
+        str(chaos),
+        "--log-file",
+        str(folder / f"{file.stem}.log"),
+        "run",
+        "--region",
+        region,
+        "--runs",
+        str(folder),
+    ]
     done = subprocess.run([*command, str(file)], env=dict(os.environ), check=False)
     try:
         return ExitCode(done.returncode)
@@ -101,4 +110,6 @@ def _tell(verdicts: Sequence[Verdict], codes: Sequence[ExitCode], folder: Path, 
     }
     counts = ", ".join(f"{list(worst_of.values()).count(name)} {name}" for name in order if name in worst_of.values())
     console.print(f"{len(promises)} promises in {len(codes)} experiments: {counts or 'none judged'} · {took_s:.0f} s")
-    console.print(f"game day {folder} · report {folder / 'report.html'} · exit code {int(worst(list(codes)))}", soft_wrap=True)
+    console.print(
+        f"game day {folder} · report {folder / 'report.html'} · exit code {int(worst(list(codes)))}", soft_wrap=True
+    )

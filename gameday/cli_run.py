@@ -29,6 +29,7 @@ from gameday.topology import load_topology
 from lakehouse.deploy import declared_figures, endpoints
 
 CONTRACT = PROJECT / "contract.yaml"
+CONTROLS = PROJECT / "gameday" / "controls.yaml"
 runs_option = click.option(
     "--runs",
     type=click.Path(path_type=Path, file_okay=False),
@@ -63,6 +64,7 @@ def _run_ours(
     def toolkit() -> dict[str, Any]:
         # always, or an interrupt and a probe that raised would leave the fault in place
         options = {**rest, "rollback_strategy": "always", "journal_path": str(folder / "journal.json"), "no_exit": True}
+        options["control_file"] = [*options.get("control_file", ()), str(CONTROLS)]
         journal: dict[str, Any] = ctx.invoke(toolkit_run, source=str(experiment_path), **options)
         return journal
 

@@ -12,8 +12,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from loadgen.process import Load
-
 from faults.actions import heal_in
 from faults.undo import outstanding
 from gameday.contract import Contract
@@ -21,6 +19,7 @@ from gameday.errors import ChaosError, ExitCode, Inconclusive, UsageError
 from gameday.experiment import Experiment
 from gameday.judge import Verdict, exit_code, judge, write_verdicts
 from gameday.progress import Progress
+from gameday.progress_feed import Feed
 from gameday.provider_role import NODE_REMOVAL_DELAY_S, ProviderRole
 from gameday.report import write_report
 from gameday.report_junit import write_junit
@@ -29,6 +28,7 @@ from gameday.settle import settle
 from gameday.timeline import Timeline, now, read_timeline
 from gameday.topology import host_size
 from gameday.watcher import ClusterWatch
+from loadgen.process import Load
 from probes.cluster import NAMESPACE
 from probes.promises import NOT_JUDGED_YET
 
@@ -53,7 +53,9 @@ class Run:
         session.verdict_of = self._verdict_of
         session.timeline.append("run.begin", "harness")
         watch, provider = ClusterWatch(session, [NAMESPACE]), ProviderRole(session)
+        feed = Feed(session.folder, self.progress, session.topology.zones)
         self.progress.start()
+        feed.start()
         try:
             self._preflight()
             watch.start()
@@ -69,6 +71,7 @@ class Run:
                 self._clean_up()
             provider.stop()
             watch.stop()
+            feed.stop()
             self.progress.stop()
             leave()
         return self._conclude()
@@ -105,7 +108,7 @@ class Run:
     def _verdict_of(self, promise: str) -> str:
         if not any(event.kind == "load.end" for event in read_timeline(self.session.folder / "timeline.jsonl")):
             return NOT_JUDGED_YET
-        verdicts = {verdict.promise: verdict for verdict in judge(self.session.folder, self.contract)}
+        verdicts = {verdict.promise: verdict for verdict in judge(self.session.folder, self.contract, running=True)}
         return verdicts[promise].verdict if promise in verdicts else NOT_JUDGED_YET
 
     def _clean_up(self) -> None:

@@ -69,7 +69,7 @@ class JsonLines:
 
 
 def read_json_lines(path: Path) -> list[dict[str, Any]]:
-    """Return the records of a file, without a last line that a killed process left unfinished; none if it is missing."""
+    """Return the records of a file, without a last line that was left unfinished; none if the file is missing."""
     if not path.exists():
         return []
     lines = path.read_bytes().split(b"\n")

@@ -1,9 +1,9 @@
 """An HTTP client with the standard retries of an Iceberg REST client, which is what users of a catalogue have.
 
-The rules are those of Iceberg's own Java client (core/src/main/java/org/apache/iceberg/rest/
-ExponentialHttpRequestRetryStrategy.java): up to five retries; after 429, 502, 503 and 504 for every method; after a
-lost connection for idempotent methods only; never after a refused connection or a time-out. It waits as long as Retry-After
-says, else one second, doubled each time up to 64, with a tenth of jitter.
+The rules are those of Iceberg's own Java client (class ExponentialHttpRequestRetryStrategy of org.apache.iceberg.rest):
+up to five retries; after 429, 502, 503 and 504 for every method; after a lost connection for idempotent methods only;
+never after a refused connection or a time-out. It waits as long as Retry-After says, else one second, doubled each time
+up to 64, with a tenth of jitter.
 """
 
 from __future__ import annotations
@@ -116,12 +116,12 @@ class Client:
             return Attempt(None, error="timed out")
         except (OSError, ValueError) as error:
             return Attempt(None, error=f"connection lost ({type(error).__name__})", lost=True)
-        retry_after = response.get("retry-after", "")
+        retry_after, replica = response.get("retry-after"), response.get("x-mds-replica")
         return Attempt(
             response.status_code,
             content,
-            replica=response.get("x-mds-replica"),
-            retry_after_s=float(retry_after) if str(retry_after).isdigit() else None,
+            replica=str(replica) if replica else None,
+            retry_after_s=float(str(retry_after)) if str(retry_after).isdigit() else None,
         )
 
     def close(self) -> None:

@@ -66,7 +66,8 @@ def _exit_code(environment: Environment, **_: object) -> None:
 def _options_of(environment: Environment) -> Namespace:
     if environment.parsed_options is None:
         raise UsageError("the load takes its settings from Locust's command line")
-    return environment.parsed_options
+    options: Namespace = environment.parsed_options
+    return options
 
 
 class MdsUser(User):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from functools import partial
 from typing import Literal
 
 import gevent
@@ -64,17 +65,17 @@ class MdsClients:
         name = operation(number)
         if name == "plan_query":
             for table in self._random.sample(self._tables, TABLES_OF_A_PLAN):
-                self._spawn("load_table", due, lambda table=table: self._client.request("GET", table.path))
+                self._spawn("load_table", due, partial(self._client.request, "GET", table.path))
         elif name == "load_table":
             table = self._random.choice(self._tables)
-            self._spawn(name, due, lambda: self._client.request("GET", table.path))
+            self._spawn(name, due, partial(self._client.request, "GET", table.path))
         elif name == "list_namespaces":
-            self._spawn(name, due, lambda: self._client.request("GET", "/v1/namespaces"))
+            self._spawn(name, due, partial(self._client.request, "GET", "/v1/namespaces"))
         elif name == "create_table":
             self._spawn(name, due, self._create_and_add)
         elif self._free:
             table = self._free.pop(0)
-            self._spawn(name, due, lambda: self._commit_and_free(table))
+            self._spawn(name, due, partial(self._commit_and_free, table))
         else:
             self._drop(name, due, "no table is free to commit to")
 

@@ -27,15 +27,20 @@ def formation_ready(formation: str, replicas: int) -> bool:
     return sum(ready_by_zone(current(), formation).values()) == replicas
 
 
-def wait_formation_ready(formation: str, replicas: int, deadline_s: float) -> bool:
-    """Wait for so many ready pods of a formation; False after `deadline_s` seconds, a finding and no error."""
+def wait_formation_ready(formation: str, replicas: int, deadline_s: float, outside: list[str] | None = None) -> bool:
+    """Wait for so many ready pods of a formation; False after `deadline_s` seconds, a finding and no error.
+
+    Pods in the zones `outside` do not count: those of a dead machine pass for ready until that is noticed.
+    """
     session = current()
 
     def look() -> str | None:
-        ready = sum(ready_by_zone(session, formation).values())
+        spread = ready_by_zone(session, formation)
+        ready = sum(count for zone, count in spread.items() if zone not in (outside or []))
         return None if ready == replicas else f"{ready} of {replicas} ready"
 
-    return session.waited(f"{replicas} ready pods of {formation}", look, deadline_s)
+    where = f" outside {', '.join(outside)}" if outside else ""
+    return session.waited(f"{replicas} ready pods of {formation}{where}", look, deadline_s)
 
 
 def ready_by_zone(session: Session, formation: str) -> Counter[str]:
