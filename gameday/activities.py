@@ -7,15 +7,14 @@ from __future__ import annotations
 
 import time
 
-from loadgen.process import Load
-from loadgen.readback import read_back_mds
-from loadgen.schedule import declared_rates
-
 from gameday.errors import HarnessError
 from gameday.records import read_ledger, read_requests, write_read_back
 from gameday.session import Session, current
 from gameday.timeline import now
 from gameday.watcher import capacity
+from loadgen.process import Load
+from loadgen.readback import read_back_mds
+from loadgen.schedule import declared_rates
 
 # Arrivals a second of each engine's load. Two replicas of MDS carry this and one does not, which is what
 # S5.mds.two-zones turns on.

@@ -108,7 +108,9 @@ def _tell(verdicts: Sequence[Verdict], codes: Sequence[ExitCode], folder: Path, 
         promise: min((verdict.verdict for verdict in verdicts if verdict.promise == promise), key=order.index)
         for promise in promises
     }
-    counts = ", ".join(f"{list(worst_of.values()).count(name)} {name}" for name in order if name in worst_of.values())
+    counts = ", ".join(
+        f"{sum(verdict == name for verdict in worst_of.values())} {name}" for name in order if name in worst_of.values()
+    )
     console.print(f"{len(promises)} promises in {len(codes)} experiments: {counts or 'none judged'} · {took_s:.0f} s")
     console.print(
         f"game day {folder} · report {folder / 'report.html'} · exit code {int(worst(list(codes)))}", soft_wrap=True

@@ -58,7 +58,7 @@ def _run_ours(
     folder = open_folder(runs, experiment, region.name, {**topology.declared, **declared_figures()}, topology.zones)
     progress = Progress()
     session = Session(region, engine, api, topology, folder, Timeline(folder / "timeline.jsonl"), known)
-    session.awaiting = lambda awaited, deadline_s, seen: progress.awaiting(f"{awaited}: {seen}", deadline_s)
+    session.awaiting = progress.awaiting
     run = Run(experiment, contract, session, progress)
 
     def toolkit() -> dict[str, Any]:

@@ -94,6 +94,8 @@ class Engine:
     def remove(self, *names: str) -> None:
         """Remove containers with their anonymous volumes, running or not; those that are not there are no error."""
         if names:
+            # killed first: a removal by itself gives each ten seconds to end in peace
+            self.call("kill", "--signal", "KILL", *names, check=False)
             self.call("rm", "--force", "--volumes", *names, deadline_s=60)
 
     def run_container(

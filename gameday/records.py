@@ -21,10 +21,10 @@ LedgerState = Literal["attempted", "acknowledged", "unknown", "rejected"]
 class Request:
     """One operation of a client.
 
-    intended    when the arrival schedule wanted it to start; latency counts from here, or a stalled client would hide it
+    intended    when the arrival schedule wanted it to start; latency counts from here, or a stall would hide itself
     started     when the first attempt was really sent
     ended       when the last attempt was answered, failed or was given up
-    outcome     ok; error (after all standard retries); dropped (the client had no room to send it, counts as error);
+    outcome     ok; error (after all standard retries); dropped (no room to send it, counts as an error);
                 unfinished (still in flight when the load was stopped, counts as neither)
     attempts    number of attempts; attempt_errors holds one short text for each that failed, also where a retry helped
     replica     the pod that gave the last answer, as it named itself; None where nothing answered

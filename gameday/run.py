@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -115,10 +116,10 @@ class Run:
         """Stop the load, heal whatever is left, let the lakehouse settle; each even if the one before failed."""
         session = self.session
         if isinstance(session.load, Load):
-            self._attempt("stopping the load", lambda load=session.load: load.stop(_LOAD_STOP_DEADLINE_S))
+            self._attempt("stopping the load", partial(session.load.stop, _LOAD_STOP_DEADLINE_S))
         for undo in outstanding(session.region):
             self.progress.note(f"healing {undo.fault} in {', '.join(undo.zones)}")
-            self._attempt("healing", lambda undo=undo: heal_in(session, undo.fault, undo.zones))
+            self._attempt("healing", partial(heal_in, session, undo.fault, undo.zones))
         self.progress.phase("settle")
         self._attempt("settling", lambda: settle(session, SETTLE_DEADLINE_S))
 

@@ -21,11 +21,13 @@ from lakehouse import provider
 from lakehouse.formation import MAX_CONCURRENT_REQUESTS, NAMESPACE, FormationValues, render
 from lakehouse.formation import declared_figures as formation_figures
 from lakehouse.images import mds_archive, mds_reference, provider_image
+from nodeimage.cache import key_of
 from nodeimage.steps import step
 
 _SERVICE_DEADLINE_S = 60.0
 _READY_DEADLINE_S = 180.0
 _FIELD_MANAGER = "lakehouse-chaos"
+_KEY_LABEL = "lakehouse-chaos.key"
 
 
 def up(region: Region, engine: Engine, *, max_concurrent_requests: int = MAX_CONCURRENT_REQUESTS) -> None:
@@ -104,13 +106,17 @@ def _known(region: Region, engine: Engine) -> dict[str, str]:
 
 def _start(region: Region, engine: Engine, service: provider.ProviderService) -> Container:
     """Start a service where it does not run already, wait until it is healthy, and return its container."""
+    key = key_of(service.image, *service.command, *(f"{path}={text}" for path, text in service.files.items()))
     found = {item.name: item for item in region.services(engine)}
+    if not service.data and service.name in found and found[service.name].labels.get(_KEY_LABEL) != key:
+        # it keeps nothing, so another configuration is another container
+        del found[service.name]
     if service.name in found and not found[service.name].running:
         engine.start(service.name)
     elif service.name not in found:
         # its name belongs to us: one that an interrupted start left without a label is taken away
         engine.remove(service.name)
-        labels = dict([region.label.split("=", 1)])
+        labels = {**dict([region.label.split("=", 1)]), _KEY_LABEL: key}
         engine.run_container(
             service.name,
             service.image,

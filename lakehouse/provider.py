@@ -73,7 +73,7 @@ class Health:
 
 @dataclass(frozen=True)
 class ProviderService:
-    """One service as a container; `files` maps paths in the container to their content."""
+    """One service as a container; `files` maps paths in it to their content, `data` says that it keeps some."""
 
     name: str
     image: str
@@ -81,6 +81,7 @@ class ProviderService:
     health: Health
     environment: Mapping[str, str] = field(default_factory=dict)
     files: Mapping[str, str] = field(default_factory=dict)
+    data: bool = True
 
 
 @dataclass(frozen=True)
@@ -124,6 +125,7 @@ def load_balancer(region: str, image: str, backends: Sequence[Backend]) -> Provi
         image=image,
         command=("haproxy", "-db", "-f", _LOAD_BALANCER_CONFIG),
         files={_LOAD_BALANCER_CONFIG: load_balancer_config(backends)},
+        data=False,
         health=Health(port=LOAD_BALANCER_STATE_PORT, path="/healthz"),
     )
 

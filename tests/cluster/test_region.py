@@ -1,0 +1,82 @@
+"""The cluster and its lakehouse as users meet them."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+import uuid
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+from pyiceberg.catalog.rest import RestCatalog
+
+from gameday.engine import find_engine
+from gameday.paths import PROJECT
+from lakehouse.deploy import endpoints
+
+pytestmark = pytest.mark.cluster
+CHAOS = str(Path(sys.executable).with_name("chaos"))
+
+
+def _chaos(*arguments: str) -> str:
+    return subprocess.run([CHAOS, *arguments], capture_output=True, text=True, check=True, cwd=PROJECT).stdout
+
+
+def test_every_zone_has_a_ready_node_of_the_declared_size(lakehouse) -> None:
+    """The status for machines names all nodes with their zones."""
+    state = json.loads(_chaos("cluster", "status", "--region", lakehouse.region.name, "--json"))
+    assert sorted(item["zone"] for item in state["nodes"] if item["zone"]) == ["zone-a", "zone-b", "zone-c"]
+    assert all(item["ready"] for item in state["nodes"])
+
+
+def test_up_on_a_running_cluster_is_quick_and_changes_nothing(lakehouse) -> None:
+    """A second `up` finds everything there."""
+    engine = find_engine()
+    before = {item.name: item.pid for item in lakehouse.region.nodes(engine)}
+    started = time.monotonic()
+    _chaos("cluster", "up", "--region", lakehouse.region.name)
+    assert time.monotonic() - started < 10
+    assert {item.name: item.pid for item in lakehouse.region.nodes(engine)} == before
+
+
+def test_a_killed_node_comes_back_with_its_address_again_and_again(lakehouse) -> None:
+    """Kill and start three times: the address stays, and pods on the node are reached through the load balancer."""
+    engine = find_engine()
+    name = f"{lakehouse.region.cluster}-worker"
+    (before,) = engine.inspect(name)
+    for _ in range(3):
+        engine.kill(name)
+        engine.start(name)
+        (after,) = engine.inspect(name)
+        assert after.address == before.address
+    _chaos("lakehouse", "up", "--region", lakehouse.region.name)
+
+
+def test_the_unmodified_pyiceberg_client_works_through_the_load_balancer(lakehouse) -> None:
+    """Namespace, table, append, scan and drop with pyiceberg's own REST catalogue."""
+    region = lakehouse.region
+    keys = region.credentials()
+    (store,) = [item for item in region.services(lakehouse.engine) if item.name.endswith("object-store")]
+    catalogue = RestCatalog(
+        "mds",
+        uri=endpoints(region, lakehouse.engine)["mds"],
+        **{
+            "s3.endpoint": f"http://{store.address}:7070",
+            "s3.access-key-id": keys["object_store_key"],
+            "s3.secret-access-key": keys["object_store_secret"],
+            "s3.region": "us-east-1",
+        },
+    )
+    namespace = f"client_{uuid.uuid4().hex[:8]}"
+    catalogue.create_namespace(namespace)
+    rows = pa.table({"id": [1, 2, 3], "name": ["a", "b", "c"]})
+    table = catalogue.create_table(f"{namespace}.rows", rows.schema)
+    table.append(rows)
+    found = catalogue.load_table(f"{namespace}.rows").scan().to_arrow()
+    assert found.sort_by("id").to_pydict() == rows.to_pydict()
+    catalogue.drop_table(f"{namespace}.rows")
+    catalogue.drop_namespace(namespace)
+    assert (namespace,) not in catalogue.list_namespaces()

@@ -1,0 +1,117 @@
+"""It can fail: a lakehouse that breaks its promises is found broken, and a fault that did nothing proves nothing."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+from kubernetes import client
+
+from gameday.engine import find_engine
+from gameday.errors import ExitCode
+from gameday.regions import api_client
+from gameday.waiting import wait_until
+from lakehouse import deploy
+from probes.cluster import NAMESPACE
+
+pytestmark = pytest.mark.cluster
+
+
+@pytest.fixture
+def deployment(lakehouse) -> Iterator[Callable[[dict[str, object]], None]]:
+    """Return a function that patches the Deployment of MDS and waits for it; afterwards it is made anew."""
+    api = api_client(lakehouse.region.kubeconfig)
+    apps = client.AppsV1Api(api)
+
+    def patch(template: dict[str, object]) -> None:
+        # by deletion: other requests, and pods that may only be where the old ones are, cannot be rolled out
+        apps.patch_namespaced_deployment("mds", NAMESPACE, {"spec": {"replicas": 0}})
+        apps.patch_namespaced_deployment("mds", NAMESPACE, {"spec": {"template": {"spec": template}}})
+        wait_until("all pods to be gone", lambda: _pods_left(api), deadline_s=60)
+        apps.patch_namespaced_deployment("mds", NAMESPACE, {"spec": {"replicas": 3}})
+        wait_until("the patched Deployment", lambda: _unready(apps), deadline_s=120)
+
+    yield patch
+    apps.delete_namespaced_deployment("mds", NAMESPACE)
+    wait_until("all pods to be gone", lambda: _pods_left(api), deadline_s=60)
+    deploy.up(lakehouse.region, find_engine())
+
+
+def _pods_left(api: client.ApiClient) -> str | None:
+    pods = client.CoreV1Api(api).list_namespaced_pod(NAMESPACE).items
+    return f"{len(pods)} left" if pods else None
+
+
+def _unready(apps: client.AppsV1Api) -> str | None:
+    ready = apps.read_namespaced_deployment("mds", NAMESPACE).status.ready_replicas or 0
+    return None if ready == 3 else f"{ready} ready"
+
+
+def test_replicas_bound_to_the_lost_zone_break_the_promise_of_one_zone(
+    lakehouse, deployment, shortened, tmp_path
+) -> None:
+    """All replicas in one zone, with no leave to move: losing it is an impact, S5.mds.one-zone is broken, exit code 1."""
+    small = {"requests": {"cpu": "100m", "memory": "256Mi"}, "limits": {"memory": "512Mi"}}
+    deployment(
+        {
+            "nodeSelector": {"topology.kubernetes.io/zone": "zone-a"},
+            "topologySpreadConstraints": None,
+            "containers": [{"name": "mds", "resources": small}],
+            "initContainers": [{"name": "migrate", "resources": small}],
+        }
+    )
+    document = yaml.safe_load(shortened("mds-one-zone", promises=("S5.mds.one-zone",)).read_text())
+    # nobody comes back while the zone is lost, so that is not waited for
+    document["method"] = [item for item in document["method"] if "healthy zones" not in item["name"]]
+    experiment = tmp_path / "bound.yaml"
+    experiment.write_text(yaml.safe_dump(document, sort_keys=False))
+    ran, verdicts = lakehouse.run(experiment, tmp_path / "runs")
+    assert verdicts["S5.mds.one-zone"]["verdict"] == "broken", ran.said
+    assert ran.code == ExitCode.BROKEN
+
+
+def test_replicas_without_a_limit_break_the_promise_of_two_zones(lakehouse, shortened, tmp_path) -> None:
+    """One replica without its limit carries the whole load: no impact with two zones lost, exit code 1."""
+    deploy.up(lakehouse.region, lakehouse.engine, max_concurrent_requests=0)
+    try:
+        experiment = shortened("mds-two-zones", promises=("S5.mds.two-zones",), observe_s=30)
+        ran, verdicts = lakehouse.run(experiment, tmp_path / "runs")
+    finally:
+        deploy.up(lakehouse.region, lakehouse.engine)
+    assert verdicts["S5.mds.two-zones"]["verdict"] == "broken", ran.said
+    assert ran.code == ExitCode.BROKEN
+
+
+def test_a_fault_that_does_nothing_is_inconclusive(lakehouse, shortened, tmp_path) -> None:
+    """An injection that returns without having broken anything is found out by the proof: inconclusive, exit code 2."""
+    experiment = shortened("mds-two-zones", promises=("S5.mds.two-zones", "S5.customer"), observe_s=10)
+    program = Path(__file__).with_name("chaos_with_an_idle_fault.py")
+    command = [sys.executable, str(program), "run", "--region", lakehouse.region.name, "--runs", str(tmp_path / "runs")]
+    ran = subprocess.run([*command, str(experiment)], capture_output=True, text=True, timeout=600, check=False)
+    assert ran.returncode == ExitCode.INCONCLUSIVE, ran.stdout + ran.stderr
+    assert "not proved" in ran.stdout + ran.stderr
+
+
+def test_a_probe_that_raises_is_never_a_success(lakehouse, shortened, tmp_path) -> None:
+    """Chaos Toolkit calls a run with a failed probe completed; here it is a harness error, exit code 3."""
+    document = yaml.safe_load(shortened("mds-zone-drain", promises=("S5.customer",), observe_s=5).read_text())
+    raising = {
+        "type": "probe",
+        "name": "ask for what cannot be asked",
+        "provider": {
+            "type": "python",
+            "module": "probes.cluster",
+            "func": "formation_ready",
+            "arguments": {"formation": "no label, this", "replicas": 1},
+        },
+    }
+    document["method"].insert(2, raising)
+    experiment = tmp_path / "raising.yaml"
+    experiment.write_text(yaml.safe_dump(document, sort_keys=False))
+    ran, _ = lakehouse.run(experiment, tmp_path / "runs")
+    assert ran.code == ExitCode.HARNESS_ERROR, ran.said
+    assert "ask for what cannot be asked" in ran.said

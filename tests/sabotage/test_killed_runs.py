@@ -1,0 +1,68 @@
+"""A run that dies leaves nothing that cannot be healed: by itself on SIGINT and SIGTERM, by `chaos recover` on SIGKILL."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from faults.undo import outstanding
+from gameday.clusters import node_states
+from gameday.engine import find_engine
+from gameday.errors import ExitCode
+from gameday.waiting import wait_until
+
+pytestmark = pytest.mark.cluster
+CHAOS = str(Path(sys.executable).with_name("chaos"))
+# The event after which the run is killed, and how many nodes `chaos recover` then has to say that it healed.
+MOMENTS = {
+    "before the injection": ("phase.begin", {"phase": "baseline"}, 0),
+    "during the injection": ("fault.injecting", {}, 1),
+    "after the injection": ("fault.injected", {}, 1),
+    "while waiting": ("node", {"ready": False}, 1),
+    "while healing": ("fault.healing", {}, 1),
+}
+
+
+def _recover(region: str) -> list[dict[str, object]]:
+    done = subprocess.run([CHAOS, "recover", "--region", region, "--json"], capture_output=True, text=True, check=True)
+    healed: list[dict[str, object]] = json.loads(done.stdout)["healed"]
+    return healed
+
+
+@pytest.mark.parametrize("moment", MOMENTS)
+def test_after_sigkill_recover_brings_every_node_back(lakehouse, begin, shortened, moment: str) -> None:
+    """Whenever a run is killed, `chaos recover` says what it healed, and every node is usable again."""
+    kind, fields, healed = MOMENTS[moment]
+    running = begin(lakehouse.region.name, shortened("mds-one-zone", promises=("S5.customer",), observe_s=5))
+    running.await_event(kind, **fields)
+    running.end(signal.SIGKILL)
+    found = _recover(lakehouse.region.name)
+    assert sum(len(item["nodes"]) for item in found) == healed
+    assert outstanding(lakehouse.region) == []
+    assert all(state.ready and state.container == "running" for state in node_states(lakehouse.region, find_engine()))
+    wait_until("the load to end with its parent", lambda: ", ".join(running.loads()) or None, deadline_s=30)
+    assert _recover(lakehouse.region.name) == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_heals_by_itself(lakehouse, begin: Callable, shortened, number: signal.Signals) -> None:
+    """SIGINT and SIGTERM in the middle of a fault: the zone is back when the process ends, and that is no success."""
+    running = begin(lakehouse.region.name, shortened("mds-one-zone", promises=("S5.customer",), observe_s=5))
+    running.await_event("fault.in_effect")
+    assert running.end(number) not in (ExitCode.HELD, -number)
+    assert outstanding(lakehouse.region) == []
+    assert all(state.ready and state.container == "running" for state in node_states(lakehouse.region, find_engine()))
+    assert running.loads() == []
+
+
+def test_the_next_run_passes(lakehouse, shortened, tmp_path: Path) -> None:
+    """After all that was done to the region, an experiment runs as ever."""
+    ran, verdicts = lakehouse.run(shortened("mds-zone-drain", observe_s=5), tmp_path / "runs")
+    assert ran.code == ExitCode.HELD, ran.said
+    assert {item["verdict"] for item in verdicts.values()} == {"held"}
