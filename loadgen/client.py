@@ -1,9 +1,11 @@
 """An HTTP client with the standard retries of an Iceberg REST client, which is what users of a catalogue have.
 
-The rules are those of Iceberg's own Java client (class ExponentialHttpRequestRetryStrategy of org.apache.iceberg.rest):
-up to five retries; after 429, 502, 503 and 504 for every method; after a lost connection for idempotent methods only;
-never after a refused connection or a time-out. It waits as long as Retry-After says, else one second, doubled each time
-up to 64, with a tenth of jitter.
+The rules are those of Iceberg's own Java client since its release 1.11 (class ExponentialHttpRequestRetryStrategy of
+org.apache.iceberg.rest, with the changes of its pull requests 13449 and 13619): up to five retries; for every method
+after 429, and after a 503 that carries Retry-After; for idempotent methods after 408, 500, 502, 503, 504 and a lost
+connection too; never after a refused connection or a time-out. It waits as long as Retry-After says, else one second,
+doubled each time up to 64, with a tenth of jitter. Earlier releases repeat a commit after 502 and 504 and so conflict
+with themselves.
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ from __future__ import annotations
 import json
 import random
 from dataclasses import dataclass, field
+from http.client import HTTPException
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -22,20 +25,26 @@ from gameday.errors import UsageError
 
 ATTEMPT_TIMEOUT_S = 3.0
 _RETRIES_MAX = 5
-_RETRIED_STATUS = frozenset({429, 502, 503, 504})
-# After these the server may or may not have carried the request out.
-_UNKNOWN_STATUS = frozenset({500, 502, 504})
+_TOO_MANY_REQUESTS, _UNAVAILABLE = 429, 503
+_IDEMPOTENT = ("GET", "HEAD")
+_RETRIED_IF_IDEMPOTENT = frozenset({408, 500, 502, 503, 504})
+# After these the request may have been carried out (CommitStateUnknownException of Iceberg's ErrorHandlers).
+_UNKNOWN_STATUS = frozenset({500, 502, 503, 504})
 _BACKOFF_MAX_S = 64.0
 
 
 @dataclass
 class Attempt:
-    """How one attempt ended: a status, or what went wrong on the way. `retry_after_s` is what the server asked for."""
+    """How one attempt ended: a status, or what went wrong on the way. `retry_after_s` is what the server asked for.
+
+    lost: the connection was lost under way; refused: there was none, so nothing was sent.
+    """
 
     status: int | None
     body: bytes = b""
     error: str | None = None
     lost: bool = False
+    refused: bool = False
     replica: str | None = None
     retry_after_s: float | None = None
 
@@ -47,7 +56,7 @@ class Attempt:
     @property
     def fate_unknown(self) -> bool:
         """Whether the request may have been carried out all the same."""
-        return self.status is None or self.status in _UNKNOWN_STATUS
+        return not self.refused and (self.status is None or self.status in _UNKNOWN_STATUS)
 
 
 @dataclass
@@ -75,6 +84,7 @@ class Client:
         if parts.scheme != "http" or not parts.hostname:
             raise UsageError(f"the address {base_url!r} is no http:// URL")
         self._retries = retries
+        self._timeout_s = timeout_s
         self._http = HTTPClient(
             parts.hostname,
             parts.port or 80,
@@ -82,6 +92,9 @@ class Client:
             network_timeout=timeout_s,
             concurrency=1000,
         )
+        # By itself it would repeat an idempotent request on a closing server once more than it has connections, at once
+        # and unseen; the pool takes its real size from `concurrency` above.
+        self._http._connection_pool.size = -1  # noqa: SLF001 - there is no setting for it
 
     def request(self, method: str, path: str, body: object = None) -> Answer:
         """Send a request with all its standard retries and return how it ended; never raises for what went wrong."""
@@ -108,13 +121,15 @@ class Client:
         payload = json.dumps(body).encode() if body is not None else b""
         headers = {"Content-Type": "application/json"} if payload else {}
         try:
-            response = self._http.request(method, path, body=payload, headers=headers)
-            content = bytes(response.read())
+            # the client's own time-outs are for each read, and a slow answer takes many
+            with gevent.Timeout(self._timeout_s):
+                response = self._http.request(method, path, body=payload, headers=headers)
+                content = bytes(response.read())
         except ConnectionRefusedError:
-            return Attempt(None, error="connection refused")
+            return Attempt(None, error="connection refused", refused=True)
         except (TimeoutError, gevent.Timeout):
             return Attempt(None, error="timed out")
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, HTTPException) as error:
             return Attempt(None, error=f"connection lost ({type(error).__name__})", lost=True)
         retry_after, replica = response.get("retry-after"), response.get("x-mds-replica")
         return Attempt(
@@ -130,7 +145,9 @@ class Client:
 
 
 def _retried(method: str, attempt: Attempt) -> bool:
-    return attempt.status in _RETRIED_STATUS or (attempt.lost and method in ("GET", "HEAD"))
+    if attempt.status == _TOO_MANY_REQUESTS or (attempt.status == _UNAVAILABLE and attempt.retry_after_s is not None):
+        return True
+    return method in _IDEMPOTENT and (attempt.lost or attempt.status in _RETRIED_IF_IDEMPOTENT)
 
 
 def _wait_s(state: RetryCallState) -> float:
