@@ -1,0 +1,193 @@
+"""A synthetic run to be judged: healthy unless told otherwise, with times in seconds since its beginning."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field, fields, replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from gameday.contract import Contract, load_contract
+from gameday.judge import Verdict, judge
+from gameday.paths import PROJECT
+from gameday.records import LedgerEntry, LedgerState, ReadBack, Request, write_read_back
+
+BEGAN_MONO, BEGAN_WALL = 5000.0, 1_790_000_000.0
+PER_S = 16
+BASELINE_S = (1.0, 29.0)
+CAPACITY_S, INJECTING_S, INJECTED_S, IN_EFFECT_S = 29.5, 30.0, 30.2, 31.0
+HEALING_S, HEALED_S, LOAD_END_S, RUN_END_S = 75.0, 80.0, 120.0, 125.0
+LATENCY_S = 0.05
+ZONES = ("zone-a", "zone-b", "zone-c")
+MIB = 2**20
+# asdict copies deeply, which takes most of the time of a test
+REQUEST_FIELDS = [one.name for one in fields(Request)]
+
+
+@cache
+def project_contract() -> Contract:
+    """Return the project's own contract, read once."""
+    return load_contract(PROJECT / "contract.yaml")
+
+
+def request(at_s: float, latency_s: float = LATENCY_S, **other: Any) -> Request:  # noqa: ANN401 - any field of a request
+    """Return an operation that was due at `at_s` and succeeded after `latency_s`, but for `other`."""
+    due = BEGAN_MONO + at_s
+    usual = Request("mds", "load_table", due, due, due + latency_s, BEGAN_WALL + at_s, "ok", replica="mds-0")
+    return replace(usual, **other)
+
+
+@dataclass
+class SyntheticRun:
+    """A run in which `zones` are lost from 30 s to 75 s, of 120 s under load; nothing fails and nothing is lost."""
+
+    folder: Path
+    promise: str
+    zones: tuple[str, ...] = ("zone-a",)
+    requests: list[Request] = field(default_factory=list)
+    events: list[dict[str, Any]] = field(default_factory=list)
+    ledger: list[LedgerEntry] = field(default_factory=list)
+    read_back: list[ReadBack] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.requests = [request(number / PER_S) for number in range(int(LOAD_END_S * PER_S))]
+        for at_s in range(2, int(LOAD_END_S), 2):
+            self.write("acknowledged", f"item-{at_s}", at_s)
+        found = [entry.item for entry in self.ledger if entry.state == "acknowledged"]
+        self.read_back = [ReadBack("mds", "table", found, BEGAN_MONO + LOAD_END_S + 1, BEGAN_WALL)]
+        self._add_frame()
+        self._add_cluster()
+
+    def add(self, at_s: float, kind: str, actor: str | None = "harness", **fields: Any) -> None:  # noqa: ANN401 - JSON
+        """Write an event on the timeline."""
+        own = {"wall": BEGAN_WALL + at_s, "mono": BEGAN_MONO + at_s, "kind": kind, "actor": actor}
+        self.events.append({**own, **fields})
+
+    def without(self, kind: str, **fields: object) -> None:
+        """Take the events of a kind that have these fields off the timeline."""
+        self.events = [
+            event
+            for event in self.events
+            if event["kind"] != kind or any(event.get(name) != value for name, value in fields.items())
+        ]
+
+    def move(self, kind: str, at_s: float) -> None:
+        """Let the events of a kind happen at another time."""
+        for event in self.events:
+            if event["kind"] == kind:
+                event["mono"] = BEGAN_MONO + at_s
+
+    def alter(self, from_s: float, to_s: float, change: Callable[[Request], Request], count: int | None = None) -> None:
+        """Change the operations that were due in this time, or the first `count` of them."""
+        chosen = [number for number, one in enumerate(self.requests) if from_s <= one.intended - BEGAN_MONO < to_s]
+        for number in chosen[:count]:
+            self.requests[number] = change(self.requests[number])
+
+    def fail(self, from_s: float, to_s: float, count: int | None = None) -> None:
+        """Let operations fail at once."""
+        self.alter(from_s, to_s, lambda one: replace(one, outcome="error", error="HTTP 503"), count)
+
+    def slow(self, from_s: float, to_s: float, latency_s: float, count: int | None = None) -> None:
+        """Let operations succeed late."""
+        self.alter(from_s, to_s, lambda one: replace(one, ended=one.intended + latency_s), count)
+
+    def write(self, state: LedgerState, item: str, at_s: float) -> None:
+        """Write a step of a write into the ledger, and before any other that it was attempted."""
+        mono, wall = BEGAN_MONO + at_s, BEGAN_WALL + at_s
+        self.ledger.append(LedgerEntry("mds", "table", item, "attempted", mono - 0.1, wall - 0.1))
+        self.ledger.append(LedgerEntry("mds", "table", item, state, mono, wall))
+
+    def lose(self, *items: str) -> None:
+        """Let items be missing when the ledger is read back."""
+        self.read_back = [
+            replace(one, items=[item for item in one.items if item not in items]) for one in self.read_back
+        ]
+
+    def pod(self, at_s: float, name: str, zone: str | None, **fields: Any) -> None:  # noqa: ANN401 - JSON values
+        """Write what was seen of a pod of MDS."""
+        node = f"eu-{zone}" if zone else None
+        usual = {
+            "op": "MODIFIED", "namespace": "lakehouse", "name": name, "uid": f"uid-{name}", "app": "mds", "node": node,
+            "zone": zone, "formation": "mds", "phase": "Running", "ready": True, "deleting": False,
+            "unschedulable": None,
+        }  # fmt: skip
+        self.add(at_s, "pod", "automatic", **{**usual, **fields})
+
+    def save(self, *promises: str) -> Path:
+        """Write the run folder, of a run on `promises` or else on its own one."""
+        self.folder.mkdir(parents=True)
+        meta = {"promises": promises or [self.promise], "variant": "synthetic", "engines": ["mds"], "disaster": 5}
+        (self.folder / "meta.json").write_text(json.dumps(meta), encoding="utf-8")
+        for name, lines in (
+            ("timeline", self.events),
+            ("requests-1", [{name: getattr(one, name) for name in REQUEST_FIELDS} for one in self.requests]),
+            ("ledger-1", [asdict(one) for one in self.ledger]),
+        ):
+            text = "".join(json.dumps(line) + "\n" for line in lines)
+            (self.folder / f"{name}.jsonl").write_text(text, encoding="utf-8")
+        write_read_back(self.folder, self.read_back)
+        return self.folder
+
+    def judged(self, *, running: bool = False) -> Verdict:
+        """Write the run folder and return the verdict that the project's own contract gives."""
+        (verdict,) = judge(self.save(), project_contract(), running=running)
+        return verdict
+
+    def judged_on(self, *promises: str) -> list[Verdict]:
+        """Write the run folder and return the verdicts on several promises."""
+        return judge(self.save(*promises), project_contract())
+
+    def _add_frame(self) -> None:
+        nodes = [f"eu-{zone}" for zone in self.zones]
+        fault: dict[str, Any] = {
+            "fault": "zone-power-loss",
+            "fault_id": "f1",
+            "zones": list(self.zones),
+            "nodes": nodes,
+        }
+        load: dict[str, Any] = {"engine": "mds", "arrivals_per_s": 5.0, "requests_per_s": float(PER_S)}
+        self.add(0, "run.begin")
+        self.add(0.1, "load.begin", **load)
+        self.add(BASELINE_S[0], "phase.begin", phase="baseline")
+        self.add(BASELINE_S[1], "phase.end", phase="baseline")
+        self.add(INJECTING_S, "fault.injecting", "fault", **fault)
+        self.add(INJECTED_S, "fault.injected", "fault", **fault)
+        self.add(IN_EFFECT_S, "fault.in_effect", "fault", **fault, proof="no answer")
+        self.add(50, "provider.act", "provider", act="node-removed", node=f"eu-{self.zones[0]}")
+        self.add(HEALING_S, "fault.healing", "fault", **fault)
+        self.add(HEALED_S, "fault.healed", "fault", **fault)
+        self.add(LOAD_END_S, "load.end", **load)
+        self.add(RUN_END_S, "run.end")
+
+    def _add_cluster(self) -> None:
+        """Put one pod of MDS into each zone; the one of the first zone comes back in the last after 20 s."""
+        nodes = [
+            {
+                "name": f"eu-{zone}",
+                "zone": zone,
+                "cpu_millis": 1000,
+                "memory_bytes": 1024 * MIB,
+                "pods": 10,
+                "usable": True,
+            }
+            for zone in ZONES
+        ]
+        control = {"name": "eu-control-plane", "zone": None, "cpu_millis": 8000, "memory_bytes": 8192 * MIB, "pods": 99}
+        assigned = [
+            {
+                "name": f"mds-{zone}", "namespace": "lakehouse", "uid": f"uid-mds-{zone}", "node": f"eu-{zone}",
+                "zone": zone, "cpu_millis": 100, "memory_bytes": 384 * MIB, "formation": "mds", "daemon": False,
+            }
+            for zone in ZONES
+        ]  # fmt: skip
+        self.add(CAPACITY_S, "capacity", nodes=[*nodes, {**control, "usable": False}], assigned=assigned)
+        for zone in ZONES:
+            self.pod(0.5, f"mds-{zone}", zone, op="SNAPSHOT")
+        lost = f"mds-{self.zones[0]}"
+        self.pod(42, lost, self.zones[0], ready=False)
+        self.pod(45, "mds-new", None, op="ADDED", ready=False)
+        self.pod(46, "mds-new", "zone-c", ready=False)
+        self.pod(50, "mds-new", "zone-c")
+        self.pod(51, lost, self.zones[0], op="DELETED", ready=False)

@@ -1,0 +1,206 @@
+"""What a run must show before any promise of it is judged, and what becomes of the harness's own failures."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from builders import BEGAN_MONO, HEALED_S, INJECTING_S, PER_S, SyntheticRun, project_contract
+
+from gameday import judge as judging
+from gameday.errors import ExitCode
+from gameday.judge import Verdict, exit_code, judge, read_verdicts, write_verdicts
+
+ONE = ("S5.all.capacity", "S5.all.rescheduled", "S5.mds.one-zone", "S5.customer")
+TWO = ("S5.mds.two-zones", "S5.mds.until")
+
+
+def healthy(folder: Path, *promises: str) -> SyntheticRun:
+    """Return a run in which promises are held, of one zone or of two."""
+    two = promises[0] in TWO
+    run = SyntheticRun(folder, promises[0], ("zone-a", "zone-b") if two else ("zone-a",))
+    if two:
+        run.fail(INJECTING_S, HEALED_S)
+    return run
+
+
+def not_in_effect(run: SyntheticRun) -> None:
+    """Let the effect of the fault not have been seen."""
+    run.without("fault.in_effect")
+    run.add(32, "fault.not_in_effect", "fault", fault_id="f1", zones=list(run.zones), nodes=[], seen="the port answers")
+
+
+def silent(run: SyntheticRun) -> None:
+    """Let nothing be due for 6 s during the fault."""
+    run.requests = [one for one in run.requests if not 50 <= one.intended - BEGAN_MONO < 56]
+
+
+def thin(run: SyntheticRun) -> None:
+    """Let one operation in ten be missing during the fault."""
+    run.requests = [
+        one for number, one in enumerate(run.requests) if number % 10 or one.intended < BEGAN_MONO + INJECTING_S
+    ]
+
+
+def another_fault(run: SyntheticRun) -> None:
+    """Let another fault be injected beside the first."""
+    run.add(40, "fault.injecting", "fault", fault="zone-drain", fault_id="f2", zones=["zone-c"], nodes=["eu-zone-c"])
+
+
+SPOILT: dict[str, tuple[Callable[[SyntheticRun], object], str]] = {
+    "no fault": (lambda run: run.without("fault.injecting"), "no fault was injected"),
+    "no proof": (lambda run: run.without("fault.in_effect"), "not proved to be in effect"),
+    "proof of the contrary": (not_in_effect, "not proved to be in effect: the port answers"),
+    "proof too late": (lambda run: run.move("fault.in_effect", HEALED_S), "only after it began to be healed"),
+    "another fault": (another_fault, "several faults"),
+    "fault outlasts the load": (lambda run: run.without("fault.healing"), "outlasted the load"),
+    "load was cut short": (lambda run: run.without("load.end"), "the load did not run to its end"),
+    "run was cut short": (lambda run: run.without("run.end"), "the run did not come to its end"),
+    "nothing was due": (silent, "no operation of mds was due for 6.1 s"),
+    "too little was due": (thin, "a second, declared are 16"),
+    "no baseline": (lambda run: run.without("phase.begin"), "no complete baseline"),
+    "baseline in the fault": (lambda run: run.move("phase.end", 31), "the baseline did not end before the fault"),
+    "refused": (lambda run: run.add(1, "preflight.failed", message="it is not whole"), "it is not whole."),
+    "no requests": (lambda run: run.requests.clear(), "no recorded operation"),
+}
+
+
+@pytest.mark.parametrize("promises", [ONE, TWO])
+def test_a_healthy_run_holds(tmp_path: Path, promises: tuple[str, ...]) -> None:
+    """What the following tests spoil is held as long as it is not spoilt."""
+    for verdict in healthy(tmp_path / "run", *promises).judged_on(*promises):
+        assert verdict.verdict == "held", verdict.reason
+        assert verdict.figure
+        assert verdict.bound
+        assert {"rto", "rpo"} <= set(verdict.evidence)
+
+
+@pytest.mark.parametrize("promises", [ONE, TWO])
+@pytest.mark.parametrize("spoilt", SPOILT)
+def test_a_run_that_does_not_show_its_situation_is_inconclusive(
+    tmp_path: Path, promises: tuple[str, ...], spoilt: str
+) -> None:
+    """No promise is held, nor broken, by a run in which fault, load or baseline were not as they should be."""
+    spoil, reason = SPOILT[spoilt]
+    run = healthy(tmp_path / "run", *promises)
+    spoil(run)
+    verdicts = run.judged_on(*promises)
+    assert len(verdicts) == len(promises)
+    for verdict in verdicts:
+        assert verdict.verdict == "inconclusive"
+        assert reason in verdict.reason.lower()
+
+
+@pytest.mark.parametrize("promises", [("S5.mds.one-zone", "S5.customer"), TWO])
+def test_an_unhealthy_baseline_is_nothing_to_compare_with(tmp_path: Path, promises: tuple[str, ...]) -> None:
+    """A service that failed before the fault says nothing of it."""
+    run = healthy(tmp_path / "run", *promises)
+    run.fail(10, 10.5)
+    for verdict in run.judged_on(*promises):
+        assert verdict.verdict == "inconclusive"
+        assert "not healthy before the fault" in verdict.reason
+
+
+def test_a_baseline_of_few_operations_is_nothing_to_compare_with(tmp_path: Path) -> None:
+    """Less than 100 are too few for a percentile, also if the load was as declared."""
+    run = healthy(tmp_path / "run", "S5.mds.one-zone")
+    for event in run.events:
+        if event["kind"] == "phase.begin":
+            event["mono"] = BEGAN_MONO + 29 - 96 / PER_S
+    verdict = run.judged()
+    assert verdict.verdict == "inconclusive"
+    assert "96 operations, too few" in verdict.reason
+
+
+def test_a_probe_may_ask_before_the_run_has_ended(tmp_path: Path) -> None:
+    """As long as it says so."""
+    run = healthy(tmp_path / "run", "S5.mds.one-zone")
+    run.without("run.end")
+    assert run.judged(running=True).verdict == "held"
+
+
+def test_an_error_of_the_harness_takes_held_away_and_leaves_broken(tmp_path: Path) -> None:
+    """A run in which the harness failed is no proof, but what was broken was broken."""
+    for fails, word in ((0, "harness error"), (20, "broken")):
+        run = healthy(tmp_path / word, "S5.mds.one-zone")
+        run.fail(40, 60, count=fails)
+        run.add(100, "error", where="provider", message="no answer")
+        verdict = run.judged()
+        assert verdict.verdict == word
+        assert fails or verdict.reason == "The harness failed in the run: provider: no answer"
+
+
+def test_a_checker_that_crashes_is_an_error_of_the_harness(tmp_path: Path) -> None:
+    """A capacity event without its nodes is no reason to raise, and the text of the exception is told."""
+    run = healthy(tmp_path / "run", "S5.all.capacity")
+    run.without("capacity")
+    run.add(29.5, "capacity", assigned=[])
+    run.events[-1]["assigned"] = [{"node": "eu-zone-a", "formation": "mds"}]
+    verdict = run.judged()
+    assert verdict.verdict == "harness error"
+    assert verdict.reason.startswith("The checker failed: KeyError")
+
+
+def test_lines_that_are_no_json_are_an_error_of_the_harness(tmp_path: Path) -> None:
+    """Evidence was there and cannot be read."""
+    folder = healthy(tmp_path / "run", "S5.mds.one-zone").save()
+    (folder / "requests-1.jsonl").write_text("{\nnonsense\n")
+    (verdict,) = judge(folder, project_contract())
+    assert verdict.verdict == "harness error"
+
+
+def test_a_folder_in_which_everything_is_missing_has_no_verdict(tmp_path: Path) -> None:
+    """And counts as inconclusive; with nothing but its meta.json, each of its promises is."""
+    contract = project_contract()
+    assert judge(tmp_path / "missing", contract) == []
+    assert exit_code([]) == ExitCode.INCONCLUSIVE
+    (tmp_path / "meta.json").write_text(json.dumps({"promises": [*ONE, *TWO, "S1.customer", "S9.none"]}))
+    verdicts = judge(tmp_path, contract)
+    assert [one.promise for one in verdicts] == [*ONE, *TWO, "S1.customer", "S9.none"]
+    assert {one.verdict for one in verdicts} == {"inconclusive"}
+    assert all(one.reason for one in verdicts)
+
+
+def test_verdicts_survive_being_written_and_read(tmp_path: Path) -> None:
+    """The file holds all that the judge said."""
+    given = [healthy(tmp_path / "run", "S5.mds.one-zone").judged(), Verdict("S5.customer", "broken", reason="“so”")]
+    write_verdicts(tmp_path, given)
+    found = read_verdicts(tmp_path)
+    assert [(one.promise, one.verdict, one.figure, one.bound, one.reason) for one in found] == [
+        (one.promise, one.verdict, one.figure, one.bound, one.reason) for one in given
+    ]
+    assert found[0].evidence["rto"] == given[0].evidence["rto"]
+
+
+@pytest.mark.parametrize(
+    ("words", "code"),
+    [
+        (["held", "held"], ExitCode.HELD),
+        (["held", "inconclusive"], ExitCode.INCONCLUSIVE),
+        (["inconclusive", "harness error"], ExitCode.HARNESS_ERROR),
+        (["harness error", "broken", "held"], ExitCode.BROKEN),
+    ],
+)
+def test_the_worst_verdict_is_the_exit_code(words: list[judging.Word], code: ExitCode) -> None:
+    """Only held all over is 0."""
+    assert exit_code([Verdict("S5.customer", word) for word in words]) == code
+
+
+def test_a_customer_step_breaks_the_promise_that_there_is_none(tmp_path: Path) -> None:
+    """At any time after the fault; a step of SRE or the provider is told and breaks nothing."""
+    for actor, at_s, word in (("sre", 60, "held"), ("customer", 110, "broken"), ("customer", 5, "held")):
+        run = SyntheticRun(tmp_path / f"{actor}-{at_s}", "S5.customer")
+        run.add(at_s, "runbook.step.begin", actor, step="provision")
+        verdict = run.judged()
+        assert verdict.verdict == word
+        assert verdict.evidence["provider_acts"] == ["node-removed eu-zone-a"]
+        assert verdict.evidence["sre_steps"] == (["provision"] if actor == "sre" else [])
+
+
+def test_without_a_recovery_no_customer_step_is_not_held(tmp_path: Path) -> None:
+    """A load that ended before the deadline leaves it open."""
+    run = SyntheticRun(tmp_path / "run", "S5.customer")
+    run.fail(INJECTING_S, 115)
+    assert run.judged().verdict == "inconclusive"

@@ -1,0 +1,223 @@
+"""What Kubernetes did with the pods of a lost zone, judged: room for them, and back with nobody acting."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from builders import HEALING_S, INJECTING_S, MIB, SyntheticRun
+
+NO_ROOM = "0/4 nodes are available: 2 Insufficient memory."
+NO_LEAVE = "0/4 nodes are available: 2 node(s) didn't match pod topology spread constraints."
+
+
+@pytest.fixture
+def capacity(tmp_path: Path) -> SyntheticRun:
+    """A run in which the remaining zones have room for the lost pod."""
+    return SyntheticRun(tmp_path / "run", "S5.all.capacity")
+
+
+@pytest.fixture
+def rescheduled(tmp_path: Path) -> SyntheticRun:
+    """A run in which the lost pod is back in another zone 20 s after the fault."""
+    return SyntheticRun(tmp_path / "run", "S5.all.rescheduled")
+
+
+def event(run: SyntheticRun, kind: str) -> dict[str, Any]:
+    """Return the only event of a kind, to be changed."""
+    (found,) = [event for event in run.events if event["kind"] == kind]
+    return found
+
+
+def assign(run: SyntheticRun, name: str, zone: str, memory_mib: int, **fields: object) -> None:
+    """Let one more pod have been there before the fault."""
+    pod = {"name": name, "uid": name, "node": f"eu-{zone}", "zone": zone, "cpu_millis": 100, "daemon": False}
+    event(run, "capacity")["assigned"].append({**pod, "memory_bytes": memory_mib * MIB, "formation": None, **fields})
+
+
+def test_capacity_holds_where_the_lost_pods_fit(capacity: SyntheticRun) -> None:
+    """The arithmetic is shown for each remaining zone; a node that takes no pods is none of them."""
+    verdict = capacity.judged()
+    assert verdict.verdict == "held"
+    assert verdict.figure == (
+        "1 lost pods ask 100m CPU, 384 MiB, 1 pods; free: zone-b 900m CPU, 640 MiB, 9 pods, takes 1; "
+        "zone-c 900m CPU, 640 MiB, 9 pods, takes 0"
+    )
+    assert verdict.evidence["placed"] == {"eu-zone-b": ["mds-zone-a"], "eu-zone-c": []}
+
+
+@pytest.mark.parametrize(
+    ("change", "word"),
+    [
+        ({"memory_bytes": 768 * MIB}, "held"),
+        ({"memory_bytes": 768 * MIB - 1}, "broken"),
+        ({"cpu_millis": 199}, "broken"),
+        ({"pods": 1}, "broken"),
+    ],
+)
+def test_capacity_is_arithmetic_on_each_resource(capacity: SyntheticRun, change: dict[str, int], word: str) -> None:
+    """A byte, a thousandth of a CPU or a pod too few on each node of the other zones breaks it."""
+    for node in event(capacity, "capacity")["nodes"]:
+        node.update(change)
+    assert capacity.judged().verdict == word
+
+
+def test_capacity_is_of_single_nodes_not_of_their_sum(capacity: SyntheticRun) -> None:
+    """Two halves of the room that a pod needs are no room."""
+    assign(capacity, "big-b", "zone-b", 400)
+    assign(capacity, "big-c", "zone-c", 400)
+    verdict = capacity.judged()
+    assert verdict.verdict == "broken"
+    assert verdict.evidence["without_room"] == ["mds-zone-a"]
+    assert verdict.reason == "1 of 1 lost pods do not fit."
+
+
+def test_capacity_places_the_largest_pods_first(capacity: SyntheticRun) -> None:
+    """Three more pods of another formation fit beside that of MDS only in that order."""
+    for name, memory_mib in (("s-1", 250), ("s-2", 250), ("l-1", 390)):
+        assign(capacity, name, "zone-a", memory_mib, formation="other")
+    verdict = capacity.judged()
+    assert verdict.verdict == "held"
+    assert verdict.evidence["placed"] == {"eu-zone-b": ["l-1", "s-1"], "eu-zone-c": ["mds-zone-a", "s-2"]}
+
+
+def test_capacity_leaves_out_what_never_moves(capacity: SyntheticRun) -> None:
+    """Pods of DaemonSets are lost with their node, and pods of no formation are not promised."""
+    assign(capacity, "router", "zone-a", 900, formation="mds", daemon=True)
+    assign(capacity, "helper", "zone-a", 900)
+    assert capacity.judged().verdict == "held"
+
+
+def test_a_node_that_takes_no_pods_is_no_capacity(capacity: SyntheticRun) -> None:
+    """Cordoned, tainted or NotReady nodes were no room before the fault."""
+    for node in event(capacity, "capacity")["nodes"]:
+        node["usable"] = False
+    verdict = capacity.judged()
+    assert verdict.verdict == "broken"
+    assert "no usable node in another zone" in verdict.figure
+
+
+@pytest.mark.parametrize(
+    ("message", "until_s", "word"),
+    [(NO_ROOM, 160, "broken"), (NO_ROOM, 75, "inconclusive"), (NO_LEAVE, 160, "held")],
+)
+def test_a_pod_that_finds_no_room_until_the_deadline_breaks_capacity(
+    tmp_path: Path, message: str, until_s: float, word: str
+) -> None:
+    """Not if only the rules of spreading keep it waiting, and openly so if the fault ended before the deadline."""
+    run = SyntheticRun(tmp_path / "run", "S5.all.capacity")
+    run.without("pod", name="mds-new")
+    run.pod(46, "mds-new", None, ready=False, unschedulable=message)
+    prolong(run, until_s)
+    assert run.judged().verdict == word
+
+
+def prolong(run: SyntheticRun, healing_s: float) -> None:
+    """Let the fault, and the load with it, last longer."""
+    run.requests += [
+        replace(one, intended=one.intended + 120, started=one.started + 120, ended=one.ended + 120)
+        for one in run.requests
+    ]
+    for kind, at_s in (
+        ("fault.healing", healing_s),
+        ("fault.healed", healing_s + 5),
+        ("load.end", 240),
+        ("run.end", 245),
+    ):
+        run.move(kind, at_s)
+
+
+def test_capacity_that_was_not_read_before_the_fault_is_inconclusive(capacity: SyntheticRun) -> None:
+    """What was read later shows the lost pods gone."""
+    capacity.move("capacity", INJECTING_S + 1)
+    assert capacity.judged().verdict == "inconclusive"
+
+
+def test_a_zone_without_pods_of_formations_says_nothing_of_capacity(capacity: SyntheticRun) -> None:
+    """Nothing had to be taken in."""
+    for pod in event(capacity, "capacity")["assigned"]:
+        pod["formation"] = None
+    assert capacity.judged().verdict == "inconclusive"
+
+
+def test_a_pod_that_is_back_in_another_zone_holds_rescheduled(rescheduled: SyntheticRun) -> None:
+    """The time is the figure, and who acted stands in the evidence."""
+    verdict = rescheduled.judged()
+    assert verdict.verdict == "held"
+    assert verdict.figure == "1 lost pods; mds whole again after 20.0 s"
+    assert verdict.evidence["replacements"] == [
+        {"name": "mds-new", "formation": "mds", "node": "eu-zone-c", "zone": "zone-c"}
+    ]
+    assert verdict.evidence["provider_acts"] == [{"act": "node-removed", "node": "eu-zone-a"}]
+
+
+@pytest.mark.parametrize("actor", ["sre", "customer"])
+def test_a_step_before_the_last_pod_is_back_breaks_rescheduled(rescheduled: SyntheticRun, actor: str) -> None:
+    """Whoever took it."""
+    rescheduled.add(40, "runbook.step.begin", actor, step="scale by hand")
+    verdict = rescheduled.judged()
+    assert verdict.verdict == "broken"
+    assert "scale by hand" in verdict.reason
+
+
+def test_a_step_after_the_last_pod_is_back_changes_nothing(rescheduled: SyntheticRun) -> None:
+    """The pods were back by then."""
+    rescheduled.add(51, "runbook.step.begin", "sre", step="look")
+    assert rescheduled.judged().verdict == "held"
+
+
+@pytest.mark.parametrize(
+    ("fields", "word"),
+    [
+        ({"ready": False}, "broken"),
+        ({"zone": "zone-a", "node": "eu-zone-a"}, "broken"),
+        ({"deleting": True}, "broken"),
+        ({"formation": "other"}, "broken"),
+        ({}, "held"),
+    ],
+)
+def test_only_a_ready_pod_of_the_formation_in_a_healthy_zone_is_a_replacement(
+    rescheduled: SyntheticRun, fields: dict[str, Any], word: str
+) -> None:
+    """At the deadline of 120 s after the fault nothing else counts."""
+    rescheduled.without("pod", name="mds-new")
+    rescheduled.pod(50, "mds-new", **{"zone": "zone-c", **fields})
+    prolong(rescheduled, 160)
+    assert rescheduled.judged().verdict == word
+
+
+def test_a_pod_that_is_back_after_the_deadline_breaks_rescheduled(rescheduled: SyntheticRun) -> None:
+    """120 s after the fault is in time, later is not."""
+    rescheduled.without("pod", name="mds-new")
+    rescheduled.pod(INJECTING_S + 120.1, "mds-new", "zone-c")
+    prolong(rescheduled, 160)
+    assert rescheduled.judged().verdict == "broken"
+
+
+def test_a_zone_that_returned_before_the_pods_and_the_deadline_leaves_rescheduled_open(
+    rescheduled: SyntheticRun,
+) -> None:
+    """The situation ended too early to tell."""
+    rescheduled.without("pod", name="mds-new")
+    rescheduled.pod(HEALING_S + 1, "mds-new", "zone-c")
+    verdict = rescheduled.judged()
+    assert verdict.verdict == "inconclusive"
+    assert "45.0 s after the fault" in verdict.reason
+
+
+def test_a_zone_without_ready_pods_says_nothing_of_rescheduling(rescheduled: SyntheticRun) -> None:
+    """Nothing had to be rescheduled."""
+    rescheduled.pod(20, "mds-zone-a", "zone-a", ready=False)
+    assert rescheduled.judged().verdict == "inconclusive"
+
+
+@pytest.mark.parametrize(("what", "at_s", "open_"), [("pods", 20, True), ("events", 20, False), ("pods", 121, False)])
+def test_a_lost_watch_leaves_open_what_depends_on_pods(
+    rescheduled: SyntheticRun, what: str, at_s: float, *, open_: bool
+) -> None:
+    """Not a watch of events, and not one lost after the fault."""
+    rescheduled.add(at_s, "watch.lost", what=what, error="gone")
+    for verdict in rescheduled.judged_on("S5.all.rescheduled", "S5.all.capacity", "S5.mds.one-zone"):
+        assert (verdict.verdict == "inconclusive") == open_
