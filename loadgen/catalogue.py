@@ -33,6 +33,8 @@ class Table:
     snapshot: int | None = None
     sequence: int = 0
     snapshots: int = 0
+    # whether the above is what the catalogue has, as far as we know; a commit that failed leaves it open
+    known: bool = True
 
     @property
     def path(self) -> str:
@@ -50,6 +52,7 @@ class Table:
         self.snapshot = None if current in (None, -1) else int(current)
         self.sequence = int(metadata.get("last-sequence-number", 0))
         self.snapshots = len(metadata.get("snapshots") or [])
+        self.known = True
 
 
 def create_body(name: str) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import os
+import random
 import secrets
 import signal
 import sys
@@ -20,6 +21,7 @@ import gevent
 from locust import User, events, task
 from locust.env import Environment
 from locust.exception import StopUser
+from locust.runners import MasterRunner, WorkerRunner
 
 from gameday.errors import ChaosError, UsageError
 from gameday.records import Recorder, Request
@@ -29,6 +31,7 @@ from loadgen.schedule import pace
 logger = logging.getLogger(__name__)
 READY = "LOAD READY"
 _PARENT_LOOK_S = 0.5
+_FAILED = "load_failed"
 
 
 @events.init_command_line_parser.add_listener
@@ -40,16 +43,34 @@ def _options(parser: ArgumentParser) -> None:
 
 @events.init.add_listener
 def _watch_parent(environment: Environment, **_: object) -> None:
-    parent = _options_of(environment).parent
+    # a dead parent that nobody buries stays in the list of processes, so its number alone says nothing; Locust's
+    # workers are children of its own process, which is the one that the harness started
+    parent = os.getppid()
+    wanted = _options_of(environment).parent
+    if not wanted:
+        return
 
     def watch() -> None:
-        while os.path.exists(f"/proc/{parent}"):  # noqa: PTH110 - asked twice a second
+        while os.getppid() == parent and os.path.exists(f"/proc/{wanted}"):  # noqa: PTH110 - asked twice a second
             gevent.sleep(_PARENT_LOOK_S)
         logger.error("the process that started the load is gone")
         os.kill(os.getpid(), signal.SIGTERM)
 
-    if parent:
-        gevent.spawn(watch)
+    gevent.spawn(watch)
+
+
+@events.init.add_listener
+def _hear_workers(environment: Environment, **_: object) -> None:
+    if isinstance(environment.runner, MasterRunner):
+        environment.runner.register_message(
+            _FAILED, lambda environment, msg, **_: _fail(environment, msg.data["reason"])
+        )
+
+
+@events.test_start.add_listener
+def _begin(environment: Environment, **_: object) -> None:
+    # Locust's web page starts and stops as often as one likes
+    environment.load_stopping = False
 
 
 @events.test_stopping.add_listener
@@ -81,10 +102,10 @@ class MdsUser(User):
         try:
             recorder = Recorder(Path(options.run_folder), process) if options.run_folder else None
             namespace = f"load_{secrets.token_hex(4)}"
-            self._clients = MdsClients(self.host or "", namespace, recorder, self._told)
+            self._clients = MdsClients(self.host or "", namespace, recorder, self._told, self._failed)
             self._clients.prepare()
         except (ChaosError, OSError) as error:
-            self._fail(f"the load cannot begin: {error}")
+            _fail(self.environment, f"the load cannot begin: {error}")
             raise StopUser from error
         sys.stdout.write(f"{READY}\n")
         sys.stdout.flush()
@@ -92,10 +113,12 @@ class MdsUser(User):
     @task
     def arrivals(self) -> None:
         """Let arrivals come until the user is stopped."""
+        phase = random.random()  # noqa: S311 - several users shall not all arrive at the same moment
         try:
-            pace(_options_of(self.environment).arrivals_per_s, self._arrive, self._stopping)
+            pace(_options_of(self.environment).arrivals_per_s, self._arrive, self._stopping, phase=phase)
         finally:
             self._clients.finish()
+        raise StopUser
 
     def _stopping(self) -> bool:
         return bool(getattr(self.environment, "load_stopping", False))
@@ -105,8 +128,11 @@ class MdsUser(User):
             return
         try:
             self._clients.arrive(number, due)
-        except Exception as error:  # noqa: BLE001 - Locust would log it and go on with holes in the evidence
-            self._fail(f"the load failed at an arrival: {error!r}")
+        except Exception as error:  # noqa: BLE001 - gevent would print it and go on with holes in the evidence
+            self._failed(error)
+
+    def _failed(self, error: BaseException) -> None:
+        _fail(self.environment, f"the load failed at an arrival: {error!r}")
 
     def _told(self, request: Request) -> None:
         self.environment.events.request.fire(
@@ -118,9 +144,16 @@ class MdsUser(User):
             context={},
         )
 
-    def _fail(self, reason: str) -> None:
-        logger.error(reason)
-        self.environment.load_failed = 1
-        self.environment.load_stopping = True
-        runner: Any = self.environment.runner
-        gevent.spawn(runner.quit)
+
+def _fail(environment: Environment, reason: str) -> None:
+    """End the whole load with 1, for a reason that is no failure of the server."""
+    if getattr(environment, "load_failed", 0):
+        return
+    logger.error(reason)
+    environment.load_failed = 1
+    environment.load_stopping = True
+    runner: Any = environment.runner
+    if isinstance(runner, WorkerRunner):
+        # the worker's own exit code is lost in Locust's
+        runner.send_message(_FAILED, {"reason": reason})
+    gevent.spawn(runner.quit)

@@ -18,8 +18,10 @@ from loadgen.client import Answer, Client
 from loadgen.schedule import TABLES_OF_A_PLAN, operation
 
 ENGINE = "mds"
-# Enough that a commit finds a free table while others wait for their retries.
-_TABLES = 24
+# Enough that a commit finds a free table while others wait for their retries: about 2 commits a second, each of which
+# holds its table for up to half a minute.
+_TABLES = 64
+_CREATED_AT_ONCE = 4
 # A table's metadata grows with each snapshot; older tables give way to new ones.
 _SNAPSHOTS_MAX = 40
 IN_FLIGHT_MAX = 400
@@ -27,17 +29,22 @@ _FINISH_S = 5.0
 
 Fate = Literal["acknowledged", "rejected", "unknown"]
 Told = Callable[[Request], None]
+Failed = Callable[[BaseException], None]
 
 
 class MdsClients:
     """The clients of one Locust user: its tables, its connections, and what they do at each arrival."""
 
-    def __init__(self, base_url: str, namespace: str, recorder: Recorder | None, told: Told) -> None:
-        """`told` hears of every finished request; what is recorded goes to `recorder`."""
+    def __init__(self, base_url: str, namespace: str, recorder: Recorder | None, told: Told, failed: Failed) -> None:
+        """`told` hears of every finished request; what is recorded goes to `recorder`.
+
+        `failed` hears of what went wrong in the load itself, such as a full disk: the evidence has a hole then.
+        """
         self._client = Client(base_url)
         self._namespace = namespace
         self._recorder = recorder
         self._told = told
+        self._failed = failed
         self._tables: list[Table] = []
         self._free: list[Table] = []
         self._flights: dict[int, tuple[str, float, float, float]] = {}
@@ -52,8 +59,7 @@ class MdsClients:
             raise HarnessError(
                 f"the namespace of the load was not created: {answer.errors[-1]} {answer.last.body[:200]!r}"
             )
-        for _ in range(_TABLES):
-            answer, table = self._create()
+        for answer, table in Pool(_CREATED_AT_ONCE).imap_unordered(lambda _: self._create(), range(_TABLES)):
             if table is None:
                 raise HarnessError(
                     f"a table of the load was not created: {answer.errors[-1]} {answer.last.body[:200]!r}"
@@ -91,7 +97,8 @@ class MdsClients:
         if self._pool.free_count() <= 0:
             self._drop(name, due, f"{IN_FLIGHT_MAX} requests are in flight already")
             return
-        self._pool.spawn(self._flight, name, due, send)
+        flight = self._pool.spawn(self._flight, name, due, send)
+        flight.link_exception(lambda ended: self._failed(ended.exception))
 
     def _flight(self, name: str, due: float, send: Callable[[], Answer]) -> None:
         wall, started = now()
@@ -161,27 +168,39 @@ class MdsClients:
 
     def _commit_and_free(self, table: Table) -> Answer:
         answer = self._commit(table)
-        retired = table.snapshots >= _SNAPSHOTS_MAX and len(self._free) > _TABLES // 2
-        if answer.last.ok and not retired:
+        if table.snapshots < _SNAPSHOTS_MAX or len(self._free) <= _TABLES // 2:
             self._free.append(table)
-        elif not answer.last.ok:
-            self._spawn_reload(table)
         return answer
 
     def _commit(self, table: Table) -> Answer:
+        """Commit a snapshot to a table, after a look at the table where the last commit to it failed."""
+        if table.known:
+            return self._commit_known(table)
+        look = self._client.request("GET", table.path)
+        if not look.last.ok:
+            return look
+        table.follow(look.json()["metadata"])
+        return _joined(look, self._commit_known(table))
+
+    def _commit_known(self, table: Table) -> Answer:
         snapshot = new_snapshot_id()
         self._ledger(table, snapshot, "attempted")
         answer = self._client.request("POST", table.path, commit_body(table, snapshot))
         fate: Fate = "acknowledged" if answer.last.ok else "rejected"
-        if not answer.last.ok and answer.fate_unknown:
-            # as Iceberg's clients check the status of a commit whose answer was lost: is the snapshot there?
-            answer, fate = self._check_commit(table, snapshot, answer)
-        elif answer.last.ok:
+        table.known = False
+        if answer.last.ok:
             table.follow(answer.json()["metadata"])
+        elif answer.fate_unknown:
+            answer, fate = self._check_commit(table, snapshot, answer)
         self._ledger(table, snapshot, fate)
         return answer
 
     def _check_commit(self, table: Table, snapshot: int, answer: Answer) -> tuple[Answer, Fate]:
+        """Look whether a commit without a clear answer was carried out all the same.
+
+        Source: Iceberg's Java client since 1.11, reconcileOnSimpleUpdate of RESTTableOperations: the table is loaded
+        once; if the snapshot is there the commit succeeded, else its state stays unknown and the caller is told so.
+        """
         check = _joined(answer, self._client.request("GET", table.path))
         if not check.last.ok:
             return check, "unknown"
@@ -189,20 +208,10 @@ class MdsClients:
         table.follow(metadata)
         if str(snapshot) in snapshot_ids(metadata):
             return check, "acknowledged"
-        # not there now, but an attempt may still be under way: only its time-out at the server would tell
+        # not there now, but an attempt may still be under way
+        table.known = False
         check.last = answer.last
         return check, "unknown"
-
-    def _spawn_reload(self, table: Table) -> None:
-        """Find out what became of a table before the next commit; no request of the load, so it is not recorded."""
-
-        def reload() -> None:
-            answer = self._client.request("GET", table.path)
-            if answer.last.ok:
-                table.follow(answer.json()["metadata"])
-                self._free.append(table)
-
-        gevent.spawn(reload)
 
     def _ledger(self, table: Table, snapshot: int, state: LedgerState) -> None:
         if self._recorder:

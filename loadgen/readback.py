@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 
 import httpx
+from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_fixed
 
 from gameday.records import LedgerEntry, ReadBack
 from gameday.timeline import now
@@ -14,10 +15,17 @@ from loadgen.catalogue import snapshot_ids
 
 _AT_ONCE = 4
 _TIMEOUT_S = 5.0
+_AGAIN_AFTER_S = 0.5
+_NOT_FOUND = 404
+_UNREADABLE = (httpx.HTTPError, ValueError, KeyError)
 
 
 def read_back_mds(base_url: str, ledger: Iterable[LedgerEntry], *, deadline_s: float) -> list[ReadBack]:
-    """Return the snapshots found in each table of the ledger; one not read in `deadline_s` carries an error."""
+    """Return the snapshots found in each table of the ledger, after as many tries as `deadline_s` seconds allow.
+
+    A table that could not be read carries an error. One that the catalogue says it does not have was read all the same:
+    it holds nothing, and all that was acknowledged in it is lost.
+    """
     places = sorted({entry.place for entry in ledger})
     end = time.monotonic() + deadline_s
     with httpx.Client(base_url=base_url, timeout=_TIMEOUT_S) as client, ThreadPoolExecutor(_AT_ONCE) as pool:
@@ -25,15 +33,27 @@ def read_back_mds(base_url: str, ledger: Iterable[LedgerEntry], *, deadline_s: f
 
 
 def _read(client: httpx.Client, place: str, end: float) -> ReadBack:
-    namespace, table = place.split(".")
     error: str | None = "the deadline passed before it was read"
     items: list[str] = []
-    if time.monotonic() < end:
+    if (left_s := end - time.monotonic()) > 0:
+        again = Retrying(
+            stop=stop_after_delay(left_s),
+            wait=wait_fixed(_AGAIN_AFTER_S),
+            retry=retry_if_exception_type(_UNREADABLE),
+            reraise=True,
+        )
         try:
-            answer = client.get(f"/v1/namespaces/{namespace}/tables/{table}")
-            answer.raise_for_status()
-            items, error = snapshot_ids(answer.json()["metadata"]), None
-        except (httpx.HTTPError, ValueError, KeyError) as problem:
+            items, error = again(_items, client, place), None
+        except _UNREADABLE as problem:
             error = f"{type(problem).__name__}: {problem}"
     wall, mono = now()
     return ReadBack("mds", place, items, mono, wall, error)
+
+
+def _items(client: httpx.Client, place: str) -> list[str]:
+    namespace, table = place.split(".")
+    answer = client.get(f"/v1/namespaces/{namespace}/tables/{table}")
+    if answer.status_code == _NOT_FOUND:
+        return []
+    answer.raise_for_status()
+    return snapshot_ids(answer.json()["metadata"])
