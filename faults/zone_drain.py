@@ -7,20 +7,25 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from chaosk8s.node.actions import drain_nodes, uncordon_node
-from chaoslib.exceptions import ActivityFailed
+from chaosk8s.node.actions import cordon_node, uncordon_node
+from kubernetes import client
+from kubernetes.client.exceptions import ApiException
 from kubernetes.config import kube_config
 
 from gameday.errors import HarnessError
 from gameday.session import Session
 from gameday.topology import ZONE_LABEL
 
-_DRAIN_TIMEOUT_S = 120
+_DRAIN_DEADLINE_S = 120.0
 _HEAL_DEADLINE_S = 60.0
 
 
 class ZoneDrain:
-    """Cordons and drains the nodes of zones by chaostoolkit-kubernetes; heal lets pods be scheduled there again."""
+    """Cordons and drains the nodes of zones; heal lets pods be scheduled there again.
+
+    chaostoolkit-kubernetes cordons. Its `drain_nodes` (0.39) raises a TypeError at a pod without volumes, such as
+    those of MDS, and gives up where a disruption budget says "not now"; so pods are evicted here.
+    """
 
     name = "zone-drain"
 
@@ -33,19 +38,15 @@ class ZoneDrain:
         return None
 
     def inject(self, session: Session, zones: list[str]) -> None:
-        """Cordon and drain zone by zone; raises HarnessError where a pod cannot be evicted or no node matches."""
+        """Cordon all nodes of the zones, then evict their pods; raises HarnessError where no node matches."""
+        nodes = _nodes(session, zones)
+        if not nodes:
+            raise HarnessError(f"zone {', '.join(zones)} was not drained: its label matches no node")
         with _kubeconfig(session):
-            for zone in zones:
-                try:
-                    drained = drain_nodes(
-                        label_selector=f"{ZONE_LABEL}={zone}",
-                        delete_pods_with_local_storage=True,
-                        timeout=_DRAIN_TIMEOUT_S,
-                    )
-                except ActivityFailed as error:
-                    raise HarnessError(f"zone {zone} was not drained: {' '.join(str(error).split())}") from error
-                if not drained:
-                    raise HarnessError(f"zone {zone} was not drained: its label matches no node")
+            for node in nodes:
+                cordon_node(name=node.metadata.name)
+        for node in nodes:
+            _evict_all(session, node.metadata.name)
 
     def in_effect(self, session: Session, zones: list[str]) -> dict[str, Any] | None:
         """Prove by a read of our own: every node of the zones is cordoned, and holds no pod that can be evicted."""
@@ -85,6 +86,29 @@ def _evictable(session: Session, node: str) -> list[Any]:
         if not any(owner.kind in ("DaemonSet", "Node") for owner in pod.metadata.owner_references or [])
         and pod.status.phase not in ("Succeeded", "Failed")
     ]
+
+
+def _evict_all(session: Session, node: str) -> None:
+    """Ask for the eviction of each pod, again where a disruption budget says not now, until none is left."""
+
+    def look() -> str | None:
+        left = _evictable(session, node)
+        for pod in left:
+            if pod.metadata.deletion_timestamp is None:
+                _evict(session, pod.metadata.name, pod.metadata.namespace)
+        return ", ".join(pod.metadata.name for pod in left) + " still there" if left else None
+
+    session.wait(f"all pods of {node} to be evicted", look, _DRAIN_DEADLINE_S)
+
+
+def _evict(session: Session, name: str, namespace: str) -> None:
+    body = client.V1Eviction(metadata=client.V1ObjectMeta(name=name, namespace=namespace))
+    try:
+        session.core.create_namespaced_pod_eviction(name, namespace, body)
+    except ApiException as error:
+        # 404: it went by itself; 429: its disruption budget says not now
+        if error.status not in (404, 429):
+            raise HarnessError(f"the pod {name} was not evicted: {error.reason}") from error
 
 
 @contextmanager

@@ -1,11 +1,11 @@
 """The exceptions of the harness, and the exit code that each one becomes.
 
-    ChaosError                      anything the harness says in one sentence
-    ├── UsageError           (64)   bad input: experiment, contract, kubeconfig, flag, file; nothing was touched
-    ├── Refused              (64)   a fault was asked for where it may not be injected; nothing was touched
-    ├── Inconclusive         (2)    the run cannot give an answer: preflight failed, the fault is not available
-    └── HarnessError         (3)    the harness itself failed
-        └── DeadlinePassed   (3)    a wait ended without what it waited for; says what was awaited and what was seen
+ChaosError                      anything the harness says in one sentence
+├── UsageError           (64)   bad input: experiment, contract, kubeconfig, flag, file; nothing was touched
+├── Refused              (64)   a fault was asked for where it may not be injected; nothing was touched
+├── Inconclusive         (2)    the run cannot give an answer: preflight failed, the fault is not available
+└── HarnessError         (3)    the harness itself failed
+    └── DeadlinePassed   (3)    a wait ended without what it waited for; says what was awaited and what was seen
 """
 
 from __future__ import annotations

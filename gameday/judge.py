@@ -88,16 +88,17 @@ def read_verdicts(folder: Path) -> list[Verdict]:
 
 def _judge_one(run: RunFolder, contract: Contract, promise_id: str, *, running: bool) -> Verdict:
     promise = contract.promise(promise_id)
-    if promise is None:
-        return Verdict(promise_id, "inconclusive", reason="The contract does not have this promise.")
-    if promise.judged_by is None:
-        return Verdict(promise_id, "inconclusive", reason="The contract does not say how this promise is judged.")
+    if promise is None or promise.judged_by is None:
+        lacks = "have this promise" if promise is None else "say how this promise is judged"
+        return Verdict(promise_id, "inconclusive", reason=f"The contract does not {lacks}.")
+    failures = [f"{event.get('where')}: {event.get('message')}" for event in run.of_kind("error")]
     try:
         finding = _find(run, contract, promise, promise.judged_by.method, running=running)
-        failures = [f"{event.get('where')}: {event.get('message')}" for event in run.of_kind("error")]
     except Inconclusive as error:
+        if failures:
+            return Verdict(promise_id, "harness error", reason=f"The harness failed in the run: {failures[0]}")
         return Verdict(promise_id, "inconclusive", reason=sentence(str(error)))
-    except Exception as error:  # noqa: BLE001 - whatever crashes in a checker is the harness's own failure, and said as that
+    except Exception as error:  # noqa: BLE001 - what crashes in a checker is the harness's own failure, and said as that
         return Verdict(promise_id, "harness error", reason=f"The checker failed: {type(error).__name__}: {error}")
     verdict = Verdict(
         promise_id,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, Literal
 
 from kubernetes import client, watch
 from kubernetes.client.exceptions import ApiException
@@ -28,6 +28,7 @@ class ClusterWatch:
         self._session = session
         self._namespaces = frozenset(namespaces)
         self._zones: dict[str, str | None] = {}
+        self._last: dict[str, dict[str, Any]] = {}
         self._stop = threading.Event()
         self._threads: list[threading.Thread] = []
 
@@ -86,21 +87,26 @@ class ClusterWatch:
     def _node(self, op: str, node: Any) -> None:  # noqa: ANN401 - the Kubernetes client carries no types
         zone = (node.metadata.labels or {}).get(ZONE_LABEL)
         self._zones[node.metadata.name] = zone
-        self._session.timeline.append(
-            "node",
-            "automatic",
-            op=op,
-            name=node.metadata.name,
-            zone=zone,
-            ready=is_ready(node),
-            unschedulable=bool(node.spec.unschedulable),
-            taints=[taint.key for taint in node.spec.taints or []],
-        )
+        fields = {
+            "name": node.metadata.name,
+            "zone": zone,
+            "ready": is_ready(node),
+            "unschedulable": bool(node.spec.unschedulable),
+            "taints": [taint.key for taint in node.spec.taints or []],
+        }
+        self._write("node", op, node.metadata.uid, fields)
 
     def _pod(self, op: str, pod: Any) -> None:  # noqa: ANN401 - the Kubernetes client carries no types
         if pod.metadata.namespace not in self._namespaces:
             return
-        self._session.timeline.append("pod", "automatic", op=op, **pod_fields(pod, self._zones))
+        self._write("pod", op, pod.metadata.uid, pod_fields(pod, self._zones))
+
+    def _write(self, kind: Literal["node", "pod"], op: str, uid: str, fields: dict[str, Any]) -> None:
+        """Write what changed: most modifications of an object are a heartbeat, and none of our fields."""
+        if op == "MODIFIED" and self._last.get(uid) == fields:
+            return
+        self._last[uid] = fields
+        self._session.timeline.append(kind, "automatic", op=op, **fields)
 
     def _event(self, op: str, event: Any) -> None:  # noqa: ANN401 - the Kubernetes client carries no types
         about = event.involved_object
