@@ -1,8 +1,8 @@
 """The judge: reads a run folder and the contract, nothing else, and says of each promise held, broken or inconclusive.
 
 It never raises for a bad folder. What is missing makes a promise inconclusive, what crashes in a checker makes it a
-harness error, and what the harness failed at during the run turns held into harness error. Bounds are applied as they
-are, without tolerance.
+harness error, and what the harness failed at during the run makes harness errors of all that is not broken. Bounds are
+applied as they are, without tolerance.
 """
 
 from __future__ import annotations
@@ -91,13 +91,11 @@ def _judge_one(run: RunFolder, contract: Contract, promise_id: str, *, running: 
     if promise is None or promise.judged_by is None:
         lacks = "have this promise" if promise is None else "say how this promise is judged"
         return Verdict(promise_id, "inconclusive", reason=f"The contract does not {lacks}.")
-    failures = [f"{event.get('where')}: {event.get('message')}" for event in run.of_kind("error")]
     try:
         finding = _find(run, contract, promise, promise.judged_by.method, running=running)
     except Inconclusive as error:
-        if failures:
-            return Verdict(promise_id, "harness error", reason=f"The harness failed in the run: {failures[0]}")
-        return Verdict(promise_id, "inconclusive", reason=sentence(str(error)))
+        verdict = Verdict(promise_id, "inconclusive", reason=sentence(str(error)))
+        return _unless_failed(verdict, run)
     except Exception as error:  # noqa: BLE001 - what crashes in a checker is the harness's own failure, and said as that
         return Verdict(promise_id, "harness error", reason=f"The checker failed: {type(error).__name__}: {error}")
     verdict = Verdict(
@@ -109,9 +107,20 @@ def _judge_one(run: RunFolder, contract: Contract, promise_id: str, *, running: 
         "",
         finding.evidence,
     )
-    if finding.held and failures:
-        return replace(verdict, verdict="harness error", reason=f"The harness failed in the run: {failures[0]}")
-    return verdict
+    return _unless_failed(verdict, run) if finding.held else verdict
+
+
+def _unless_failed(verdict: Verdict, run: RunFolder) -> Verdict:
+    """Return the verdict, or a harness error where the harness wrote down that it failed at something in the run."""
+    try:
+        failure = run.first("error")
+    except Inconclusive:
+        # without a timeline nobody wrote anything down
+        return verdict
+    if failure is None:
+        return verdict
+    reason = f"The harness failed in the run: {failure.get('where')}: {failure.get('message')}"
+    return replace(verdict, verdict="harness error", reason=reason)
 
 
 def _find(run: RunFolder, contract: Contract, promise: ContractPromise, method: Method, *, running: bool) -> Finding:

@@ -121,15 +121,24 @@ def test_a_probe_may_ask_before_the_run_has_ended(tmp_path: Path) -> None:
     assert run.judged(running=True).verdict == "held"
 
 
-def test_an_error_of_the_harness_takes_held_away_and_leaves_broken(tmp_path: Path) -> None:
-    """A run in which the harness failed is no proof, but what was broken was broken."""
-    for fails, word in ((0, "harness error"), (20, "broken")):
-        run = healthy(tmp_path / word, "S5.mds.one-zone")
-        run.fail(40, 60, count=fails)
-        run.add(100, "error", where="provider", message="no answer")
-        verdict = run.judged()
-        assert verdict.verdict == word
-        assert fails or verdict.reason == "The harness failed in the run: provider: no answer"
+@pytest.mark.parametrize(
+    ("spoil", "word"),
+    [
+        (lambda _: None, "harness error"),
+        (lambda run: run.without("fault.in_effect"), "harness error"),
+        (lambda run: run.fail(40, 60), "broken"),
+    ],
+)
+def test_an_error_of_the_harness_leaves_nothing_but_broken(
+    tmp_path: Path, spoil: Callable[[SyntheticRun], object], word: str
+) -> None:
+    """A run in which the harness failed is no proof, and an answer that is missing is its fault; broken was broken."""
+    run = healthy(tmp_path / "run", "S5.mds.one-zone")
+    spoil(run)
+    run.add(100, "error", where="provider", message="no answer")
+    verdict = run.judged()
+    assert verdict.verdict == word
+    assert (verdict.reason == "The harness failed in the run: provider: no answer") == (word == "harness error")
 
 
 def test_a_checker_that_crashes_is_an_error_of_the_harness(tmp_path: Path) -> None:
@@ -143,10 +152,11 @@ def test_a_checker_that_crashes_is_an_error_of_the_harness(tmp_path: Path) -> No
     assert verdict.reason.startswith("The checker failed: KeyError")
 
 
-def test_lines_that_are_no_json_are_an_error_of_the_harness(tmp_path: Path) -> None:
+@pytest.mark.parametrize("file", ["requests-1.jsonl", "timeline.jsonl"])
+def test_lines_that_are_no_json_are_an_error_of_the_harness(tmp_path: Path, file: str) -> None:
     """Evidence was there and cannot be read."""
     folder = healthy(tmp_path / "run", "S5.mds.one-zone").save()
-    (folder / "requests-1.jsonl").write_text("{\nnonsense\n")
+    (folder / file).write_text("{\nnonsense\n")
     (verdict,) = judge(folder, project_contract())
     assert verdict.verdict == "harness error"
 
