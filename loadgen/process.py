@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -33,7 +34,10 @@ class Load:
         self._command += ["--arrivals-per-s", str(arrivals_per_s / users), "--run-folder", str(folder)]
         self._command += ["--parent", str(os.getpid())]
         if workers:
-            self._command += ["--processes", str(workers)]
+            # Locust's own port is fixed and open to all: two loads at once would take each other's workers
+            port = str(_free_port())
+            self._command += ["--processes", str(workers), "--master-bind-host", "127.0.0.1"]
+            self._command += ["--master-bind-port", port, "--master-port", port]
         self._users = users
         self._log = folder / "load.log"
         self._process: subprocess.Popen[bytes] | None = None
@@ -81,4 +85,13 @@ class Load:
 
     def _end_of_log(self) -> str:
         lines = self._log.read_text(errors="replace").strip().splitlines()
-        return " | ".join(lines[-3:]) or "it said nothing"
+        # Locust ends with tables of its statistics; what it logged as an error says more
+        errors = [line for line in lines if "/ERROR/" in line]
+        return " | ".join((errors or lines)[-3:]) or "it said nothing"
+
+
+def _free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port: int = free.getsockname()[1]
+        return port

@@ -135,12 +135,17 @@ def _handler(catalogue: FakeCatalogue) -> type[BaseHTTPRequestHandler]:
     return Handler
 
 
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+    # clients that come at once must not wait for the second try of a lost connection request
+    request_queue_size = 256
+
+
 @contextmanager
 def fake_catalogue() -> Iterator[tuple[FakeCatalogue, str]]:
     """Serve a new catalogue on a free port of loopback; yields it and its URL."""
     catalogue = FakeCatalogue()
-    server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(catalogue))
-    server.daemon_threads = True
+    server = _Server(("127.0.0.1", 0), _handler(catalogue))
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
     thread.start()
     try:
