@@ -1,8 +1,8 @@
 """Settling: before and after a run the lakehouse is whole and spread, so that runs do not lean on each other.
 
 Kubernetes does not move pods back to a zone that returned. An operator runs a descheduler for that; here the harness
-evicts the surplus pods of a zone, when no load runs and nothing is judged. A formation that will not be spread is left as
-it is: whether that breaks a promise is for the run to show.
+evicts the surplus pods of a zone, when no load runs and nothing is judged. A formation that will not be spread is left
+as it is: whether that breaks a promise is for the run to show.
 """
 
 from __future__ import annotations

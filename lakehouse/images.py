@@ -12,10 +12,10 @@ from gameday.shell import run
 from nodeimage.archive import Image, layer_of, write_archive
 from nodeimage.cache import artefact, key_of, locked
 from nodeimage.image import node_images as built_node_images
-from nodeimage.image import pod_root_file_system
+from nodeimage.image import node_root_file_system, pod_root_file_system
 from nodeimage.programs import KUBERNETES_VERSION, node_programs
 from nodeimage.rootfs import POD_PACKAGES, PROVIDER_PACKAGES, root_file_system
-from nodeimage.steps import log_file, step
+from nodeimage.steps import log_file, step, together
 
 _MDS = Path(__file__).parent / "mds"
 _REQUIREMENTS = _MDS / "requirements.txt"
@@ -52,8 +52,10 @@ def _pull(engine: Engine, reference: str) -> bool:
 
 def build_node_images(engine: Engine) -> tuple[str, str]:
     """Return the node images built from packages; the workers' carries the image of MDS."""
-    packages = mds_packages()
-    pod_root = pod_root_file_system()
+    # downloads beside compiles: what is fetched here is small against what is compiled
+    pod_root, packages, *_ = together(
+        pod_root_file_system, mds_packages, node_programs, node_root_file_system, _provider_root_file_system
+    )
     with tempfile.TemporaryDirectory() as folder:
         images = [mds_image(pod_root, packages, Path(folder))]
         return built_node_images(engine, mds_reference(), images)
@@ -93,9 +95,13 @@ def mds_archive(folder: Path) -> Path:
     return write_archive(folder / "mds.tar", images)
 
 
+def _provider_root_file_system() -> Path:
+    return root_file_system("provider", PROVIDER_PACKAGES)
+
+
 def provider_image(engine: Engine) -> str:
     """Return the image of the provider's services (Postgres, HAProxy, versitygw), built where it is not there yet."""
-    root, programs = root_file_system("provider", PROVIDER_PACKAGES), node_programs()
+    root, programs = _provider_root_file_system(), node_programs()
     reference = f"{_REPOSITORY}/provider:{key_of(str(root), str(programs))}"
     with locked("provider-image"):
         if not engine.has_image(reference):

@@ -72,15 +72,18 @@ def pod_root_file_system() -> Path:
     return root_file_system("pod", POD_PACKAGES)
 
 
+def node_root_file_system() -> Path:
+    """Return the root file system of a node."""
+    return root_file_system("node", NODE_PACKAGES)
+
+
 def node_images(engine: Engine, extra_key: str, extra: Sequence[Image]) -> tuple[str, str]:
     """Return the references of the control plane's and the workers' node image, built where they are not there yet.
 
     `extra` are images that workers carry from the start; `extra_key` is a key of their inputs. Raises HarnessError with
     the end of what the failing step said.
     """
-    programs, node_root, pod_root = together(
-        node_programs, lambda: root_file_system("node", NODE_PACKAGES), pod_root_file_system
-    )
+    programs, node_root, pod_root = together(node_programs, node_root_file_system, pod_root_file_system)
     key = key_of(str(programs), str(node_root), str(pod_root), FILES, _FURNISH, _PRELOAD)
     common = f"{REPOSITORY}/node-base:{key}"
     control_plane = f"{REPOSITORY}/control-plane:{key}"

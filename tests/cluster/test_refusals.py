@@ -4,45 +4,43 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import yaml
 from kubernetes import client
+from lab import EXPERIMENTS, Lakehouse, chaos
 
+from faults.undo import Undo, forget, remember
 from gameday.clusters import node_states
 from gameday.engine import find_engine
 from gameday.errors import ExitCode
-from gameday.paths import PROJECT
 from gameday.regions import OPT_IN, api_client, mark_opt_in
 
 pytestmark = pytest.mark.cluster
-EXPERIMENT = PROJECT / "experiments" / "zone-outage" / "mds-one-zone.yaml"
-CHAOS = str(Path(sys.executable).with_name("chaos"))
+EXPERIMENT = EXPERIMENTS / "mds-one-zone.yaml"
+type RefusedRun = Callable[..., str]
 
 
 @pytest.fixture
-def refused(lakehouse, tmp_path: Path) -> Callable[..., str]:
-    """Return a function that runs `chaos run`, asserts that it was refused and touched nothing, and returns what it said."""
+def refused(lakehouse: Lakehouse, tmp_path: Path) -> RefusedRun:
+    """Return a function that asserts that `chaos run` refused and touched nothing, and returns what it said."""
 
-    def run(experiment: Path, *options: str, code: int = ExitCode.USAGE, runs: Path | None = None) -> str:
+    def run(experiment: Path, *options: str, runs: Path | None = None) -> str:
         target = runs or tmp_path / "runs"
-        command = [CHAOS, "run", "--region", lakehouse.region.name, "--runs", str(target), *options, str(experiment)]
-        done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=PROJECT)
-        assert done.returncode == code, done.stdout + done.stderr
-        assert "Traceback" not in done.stderr
-        assert len(done.stderr.strip().splitlines()) == 1, done.stderr
+        ran = chaos("run", "--region", lakehouse.region.name, "--runs", str(target), *options, str(experiment))
+        assert ran.code == ExitCode.USAGE, ran.said
+        assert "Traceback" not in ran.stderr
+        assert len(ran.stderr.strip().splitlines()) == 1, ran.stderr
         assert not list(tmp_path.glob("runs/*"))
         assert all(state.ready for state in node_states(lakehouse.region, find_engine()))
-        return done.stderr
+        return ran.stderr
 
     return run
 
 
-def test_a_cluster_without_the_opt_in_mark_is_refused(lakehouse, refused) -> None:
+def test_a_cluster_without_the_opt_in_mark_is_refused(lakehouse: Lakehouse, refused: RefusedRun) -> None:
     """A fault is only for clusters that the harness made."""
     api = api_client(lakehouse.region.kubeconfig)
     client.CoreV1Api(api).delete_namespaced_config_map(OPT_IN, "kube-system")
@@ -52,7 +50,7 @@ def test_a_cluster_without_the_opt_in_mark_is_refused(lakehouse, refused) -> Non
         mark_opt_in(api, lakehouse.region.name)
 
 
-def test_a_kubeconfig_that_points_nowhere_is_refused(lakehouse, refused, tmp_path: Path) -> None:
+def test_a_kubeconfig_that_points_nowhere_is_refused(lakehouse: Lakehouse, refused: RefusedRun, tmp_path: Path) -> None:
     """A missing file, a file that is none, and a server that does not answer."""
     assert "there is no kubeconfig" in refused(EXPERIMENT, "--kubeconfig", str(tmp_path / "none"))
     bad = tmp_path / "bad"
@@ -77,7 +75,9 @@ def test_a_kubeconfig_that_points_nowhere_is_refused(lakehouse, refused, tmp_pat
         ("title: MDS", "title: [MDS", "is not YAML"),
     ],
 )
-def test_an_experiment_with_a_wrong_name_is_refused(refused, tmp_path: Path, old: str, new: str, says: str) -> None:
+def test_an_experiment_with_a_wrong_name_is_refused(
+    refused: RefusedRun, tmp_path: Path, old: str, new: str, says: str
+) -> None:
     """Unknown zones, faults, promises, fields, functions and arguments are found before anything is touched."""
     text = EXPERIMENT.read_text()
     assert old in text
@@ -86,30 +86,27 @@ def test_an_experiment_with_a_wrong_name_is_refused(refused, tmp_path: Path, old
     assert says in refused(path)
 
 
-def test_a_run_folder_that_cannot_be_made_is_refused(refused, tmp_path: Path) -> None:
+def test_a_run_folder_that_cannot_be_made_is_refused(refused: RefusedRun, tmp_path: Path) -> None:
     """A path below a file can be made by nobody, not even by root."""
     (tmp_path / "file").write_text("")
     assert "cannot be written" in refused(EXPERIMENT, runs=tmp_path / "file" / "runs")
 
 
-def test_a_missing_experiment_and_an_unknown_region_are_refused(refused, tmp_path: Path) -> None:
+def test_a_missing_experiment_and_an_unknown_region_are_refused(refused: RefusedRun, tmp_path: Path) -> None:
     """What is not there is named."""
     assert "there is no experiment" in refused(tmp_path / "none.yaml")
     assert "no kubeconfig" in refused(EXPERIMENT, "--region", "nowhere")
 
 
-def test_a_lakehouse_that_is_not_healthy_is_inconclusive_and_left_alone(lakehouse, tmp_path: Path) -> None:
-    """With an earlier fault outstanding nothing is broken: inconclusive, exit code 2, and the sentence says what to do."""
-    from faults.undo import Undo, forget, remember
-
+def test_a_lakehouse_that_is_not_healthy_is_inconclusive_and_left_alone(lakehouse: Lakehouse, tmp_path: Path) -> None:
+    """With an earlier fault outstanding nothing is broken: exit code 2, and the sentence says what to do."""
     remember(lakehouse.region, Undo("zone-drain", "leftover", ["zone-c"], [], "an earlier run", 0.0))
     try:
-        command = [CHAOS, "run", "--region", lakehouse.region.name, "--runs", str(tmp_path / "runs"), str(EXPERIMENT)]
-        done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=PROJECT)
+        ran = chaos("run", "--region", lakehouse.region.name, "--runs", str(tmp_path / "runs"), str(EXPERIMENT))
     finally:
         forget(lakehouse.region, "leftover")
-    assert done.returncode == ExitCode.INCONCLUSIVE
-    assert "chaos recover" in done.stdout + done.stderr
+    assert ran.code == ExitCode.INCONCLUSIVE
+    assert "chaos recover" in ran.said
     (path,) = (tmp_path / "runs").glob("*/verdicts.json")
     assert {item["verdict"] for item in json.loads(path.read_text())} == {"inconclusive"}
 
@@ -119,7 +116,6 @@ def test_an_experiment_of_others_is_chaos_toolkits_own(tmp_path: Path) -> None:
     probe = {"type": "probe", "name": "say", "provider": {"type": "python", "module": "os", "func": "getpid"}}
     path = tmp_path / "plain.yaml"
     path.write_text(yaml.safe_dump({"title": "plain", "description": "plain", "method": [probe]}))
-    command = [CHAOS, "run", "--journal-path", str(tmp_path / "journal.json"), str(path)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
+    ran = chaos("run", "--journal-path", str(tmp_path / "journal.json"), str(path))
+    assert ran.code == 0, ran.said
     assert json.loads((tmp_path / "journal.json").read_text())["status"] == "completed"

@@ -3,36 +3,34 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 import time
 import uuid
-from pathlib import Path
 
 import pyarrow as pa
 import pytest
+from lab import Lakehouse, chaos
 from pyiceberg.catalog.rest import RestCatalog
 
 from gameday.engine import find_engine
-from gameday.paths import PROJECT
 from lakehouse.deploy import endpoints
 
 pytestmark = pytest.mark.cluster
-CHAOS = str(Path(sys.executable).with_name("chaos"))
 
 
 def _chaos(*arguments: str) -> str:
-    return subprocess.run([CHAOS, *arguments], capture_output=True, text=True, check=True, cwd=PROJECT).stdout
+    ran = chaos(*arguments)
+    assert ran.code == 0, ran.said
+    return ran.stdout
 
 
-def test_every_zone_has_a_ready_node_of_the_declared_size(lakehouse) -> None:
+def test_every_zone_has_a_ready_node_of_the_declared_size(lakehouse: Lakehouse) -> None:
     """The status for machines names all nodes with their zones."""
     state = json.loads(_chaos("cluster", "status", "--region", lakehouse.region.name, "--json"))
     assert sorted(item["zone"] for item in state["nodes"] if item["zone"]) == ["zone-a", "zone-b", "zone-c"]
     assert all(item["ready"] for item in state["nodes"])
 
 
-def test_up_on_a_running_cluster_is_quick_and_changes_nothing(lakehouse) -> None:
+def test_up_on_a_running_cluster_is_quick_and_changes_nothing(lakehouse: Lakehouse) -> None:
     """A second `up` finds everything there."""
     engine = find_engine()
     before = {item.name: item.pid for item in lakehouse.region.nodes(engine)}
@@ -42,7 +40,7 @@ def test_up_on_a_running_cluster_is_quick_and_changes_nothing(lakehouse) -> None
     assert {item.name: item.pid for item in lakehouse.region.nodes(engine)} == before
 
 
-def test_a_killed_node_comes_back_with_its_address_again_and_again(lakehouse) -> None:
+def test_a_killed_node_comes_back_with_its_address_again_and_again(lakehouse: Lakehouse) -> None:
     """Kill and start three times: the address stays, and pods on the node are reached through the load balancer."""
     engine = find_engine()
     name = f"{lakehouse.region.cluster}-worker"
@@ -55,7 +53,7 @@ def test_a_killed_node_comes_back_with_its_address_again_and_again(lakehouse) ->
     _chaos("lakehouse", "up", "--region", lakehouse.region.name)
 
 
-def test_the_unmodified_pyiceberg_client_works_through_the_load_balancer(lakehouse) -> None:
+def test_the_unmodified_pyiceberg_client_works_through_the_load_balancer(lakehouse: Lakehouse) -> None:
     """Namespace, table, append, scan and drop with pyiceberg's own REST catalogue."""
     region = lakehouse.region
     keys = region.credentials()

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 from kubernetes import client
+from lab import Lakehouse, Shortened, command
 
 from gameday.engine import find_engine
 from gameday.errors import ExitCode
@@ -19,15 +20,16 @@ from lakehouse import deploy
 from probes.cluster import NAMESPACE
 
 pytestmark = pytest.mark.cluster
+type Patch = Callable[[dict[str, Any]], None]
 
 
 @pytest.fixture
-def deployment(lakehouse) -> Iterator[Callable[[dict[str, object]], None]]:
+def deployment(lakehouse: Lakehouse) -> Iterator[Patch]:
     """Return a function that patches the Deployment of MDS and waits for it; afterwards it is made anew."""
     api = api_client(lakehouse.region.kubeconfig)
     apps = client.AppsV1Api(api)
 
-    def patch(template: dict[str, object]) -> None:
+    def patch(template: dict[str, Any]) -> None:
         # by deletion: other requests, and pods that may only be where the old ones are, cannot be rolled out
         apps.patch_namespaced_deployment("mds", NAMESPACE, {"spec": {"replicas": 0}})
         apps.patch_namespaced_deployment("mds", NAMESPACE, {"spec": {"template": {"spec": template}}})
@@ -52,9 +54,9 @@ def _unready(apps: client.AppsV1Api) -> str | None:
 
 
 def test_replicas_bound_to_the_lost_zone_break_the_promise_of_one_zone(
-    lakehouse, deployment, shortened, tmp_path
+    lakehouse: Lakehouse, deployment: Patch, shortened: Shortened, tmp_path: Path
 ) -> None:
-    """All replicas in one zone, with no leave to move: losing it is an impact, S5.mds.one-zone is broken, exit code 1."""
+    """All replicas in one zone with no leave to move: losing it breaks S5.mds.one-zone, exit code 1."""
     small = {"requests": {"cpu": "100m", "memory": "256Mi"}, "limits": {"memory": "512Mi"}}
     deployment(
         {
@@ -74,7 +76,9 @@ def test_replicas_bound_to_the_lost_zone_break_the_promise_of_one_zone(
     assert ran.code == ExitCode.BROKEN
 
 
-def test_replicas_without_a_limit_break_the_promise_of_two_zones(lakehouse, shortened, tmp_path) -> None:
+def test_replicas_without_a_limit_break_the_promise_of_two_zones(
+    lakehouse: Lakehouse, shortened: Shortened, tmp_path: Path
+) -> None:
     """One replica without its limit carries the whole load: no impact with two zones lost, exit code 1."""
     deploy.up(lakehouse.region, lakehouse.engine, max_concurrent_requests=0)
     try:
@@ -86,17 +90,17 @@ def test_replicas_without_a_limit_break_the_promise_of_two_zones(lakehouse, shor
     assert ran.code == ExitCode.BROKEN
 
 
-def test_a_fault_that_does_nothing_is_inconclusive(lakehouse, shortened, tmp_path) -> None:
+def test_a_fault_that_does_nothing_is_inconclusive(lakehouse: Lakehouse, shortened: Shortened, tmp_path: Path) -> None:
     """An injection that returns without having broken anything is found out by the proof: inconclusive, exit code 2."""
     experiment = shortened("mds-two-zones", promises=("S5.mds.two-zones", "S5.customer"), observe_s=10)
     program = Path(__file__).with_name("chaos_with_an_idle_fault.py")
-    command = [sys.executable, str(program), "run", "--region", lakehouse.region.name, "--runs", str(tmp_path / "runs")]
-    ran = subprocess.run([*command, str(experiment)], capture_output=True, text=True, timeout=600, check=False)
-    assert ran.returncode == ExitCode.INCONCLUSIVE, ran.stdout + ran.stderr
-    assert "not proved" in ran.stdout + ran.stderr
+    options = ["--region", lakehouse.region.name, "--runs", str(tmp_path / "runs")]
+    ran = command(sys.executable, str(program), "run", *options, str(experiment))
+    assert ran.code == ExitCode.INCONCLUSIVE, ran.said
+    assert "not proved" in ran.said
 
 
-def test_a_probe_that_raises_is_never_a_success(lakehouse, shortened, tmp_path) -> None:
+def test_a_probe_that_raises_is_never_a_success(lakehouse: Lakehouse, shortened: Shortened, tmp_path: Path) -> None:
     """Chaos Toolkit calls a run with a failed probe completed; here it is a harness error, exit code 3."""
     document = yaml.safe_load(shortened("mds-zone-drain", promises=("S5.customer",), observe_s=5).read_text())
     raising = {

@@ -1,15 +1,14 @@
-"""A run that dies leaves nothing that cannot be healed: by itself on SIGINT and SIGTERM, by `chaos recover` on SIGKILL."""
+"""A run that dies can be healed: it does so itself on SIGINT and SIGTERM, and `chaos recover` does after SIGKILL."""
 
 from __future__ import annotations
 
 import json
 import signal
-import subprocess
-import sys
-from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
+from lab import Begin, Lakehouse, Shortened, chaos
 
 from faults.undo import outstanding
 from gameday.clusters import node_states
@@ -18,9 +17,8 @@ from gameday.errors import ExitCode
 from gameday.waiting import wait_until
 
 pytestmark = pytest.mark.cluster
-CHAOS = str(Path(sys.executable).with_name("chaos"))
 # The event after which the run is killed, and how many nodes `chaos recover` then has to say that it healed.
-MOMENTS = {
+MOMENTS: dict[str, tuple[str, dict[str, object], int]] = {
     "before the injection": ("phase.begin", {"phase": "baseline"}, 0),
     "during the injection": ("fault.injecting", {}, 1),
     "after the injection": ("fault.injected", {}, 1),
@@ -29,14 +27,17 @@ MOMENTS = {
 }
 
 
-def _recover(region: str) -> list[dict[str, object]]:
-    done = subprocess.run([CHAOS, "recover", "--region", region, "--json"], capture_output=True, text=True, check=True)
-    healed: list[dict[str, object]] = json.loads(done.stdout)["healed"]
+def _recover(region: str) -> list[dict[str, Any]]:
+    ran = chaos("recover", "--region", region, "--json")
+    assert ran.code == ExitCode.HELD, ran.said
+    healed: list[dict[str, Any]] = json.loads(ran.stdout)["healed"]
     return healed
 
 
 @pytest.mark.parametrize("moment", MOMENTS)
-def test_after_sigkill_recover_brings_every_node_back(lakehouse, begin, shortened, moment: str) -> None:
+def test_after_sigkill_recover_brings_every_node_back(
+    lakehouse: Lakehouse, begin: Begin, shortened: Shortened, moment: str
+) -> None:
     """Whenever a run is killed, `chaos recover` says what it healed, and every node is usable again."""
     kind, fields, healed = MOMENTS[moment]
     running = begin(lakehouse.region.name, shortened("mds-one-zone", promises=("S5.customer",), observe_s=5))
@@ -51,7 +52,9 @@ def test_after_sigkill_recover_brings_every_node_back(lakehouse, begin, shortene
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_heals_by_itself(lakehouse, begin: Callable, shortened, number: signal.Signals) -> None:
+def test_a_signal_heals_by_itself(
+    lakehouse: Lakehouse, begin: Begin, shortened: Shortened, number: signal.Signals
+) -> None:
     """SIGINT and SIGTERM in the middle of a fault: the zone is back when the process ends, and that is no success."""
     running = begin(lakehouse.region.name, shortened("mds-one-zone", promises=("S5.customer",), observe_s=5))
     running.await_event("fault.in_effect")
@@ -61,7 +64,7 @@ def test_a_signal_heals_by_itself(lakehouse, begin: Callable, shortened, number:
     assert running.loads() == []
 
 
-def test_the_next_run_passes(lakehouse, shortened, tmp_path: Path) -> None:
+def test_the_next_run_passes(lakehouse: Lakehouse, shortened: Shortened, tmp_path: Path) -> None:
     """After all that was done to the region, an experiment runs as ever."""
     ran, verdicts = lakehouse.run(shortened("mds-zone-drain", observe_s=5), tmp_path / "runs")
     assert ran.code == ExitCode.HELD, ran.said

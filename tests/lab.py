@@ -1,0 +1,105 @@
+"""What tests of the shared cluster have in common: its lakehouse, commands as users run them, and runs under way."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from gameday.engine import Engine
+from gameday.paths import PROJECT
+from gameday.regions import Region
+from gameday.timeline import read_json_lines
+from gameday.waiting import wait_until
+
+CHAOS = str(Path(sys.executable).with_name("chaos"))
+EXPERIMENTS = PROJECT / "experiments" / "zone-outage"
+
+type Shortened = Callable[..., Path]
+type Begin = Callable[..., Running]
+
+
+@dataclass(frozen=True)
+class Ran:
+    """How a command ended."""
+
+    code: int
+    stdout: str
+    stderr: str
+
+    @property
+    def said(self) -> str:
+        """All it printed."""
+        return self.stdout + self.stderr
+
+
+def command(*arguments: str, timeout: float = 600) -> Ran:
+    """Run a program in the checkout to its end, as a user does."""
+    done = subprocess.run(arguments, capture_output=True, text=True, timeout=timeout, check=False, cwd=PROJECT)
+    return Ran(done.returncode, done.stdout, done.stderr)
+
+
+def chaos(*arguments: str, timeout: float = 600) -> Ran:
+    """Run a command of `chaos`."""
+    return command(CHAOS, *arguments, timeout=timeout)
+
+
+@dataclass(frozen=True)
+class Lakehouse:
+    """The shared region with its lakehouse up."""
+
+    region: Region
+    engine: Engine
+
+    def run(self, experiment: Path, runs: Path, *options: str) -> tuple[Ran, dict[str, dict[str, Any]]]:
+        """Run an experiment by hand and return how it ended, with its verdicts by promise."""
+        ran = chaos("run", "--region", self.region.name, "--runs", str(runs), *options, str(experiment))
+        found = sorted(runs.glob("*/verdicts.json"))
+        verdicts = json.loads(found[-1].read_text()) if found else []
+        return ran, {item["promise"]: item for item in verdicts}
+
+
+@dataclass
+class Running:
+    """A `chaos run` under way."""
+
+    process: subprocess.Popen[bytes]
+    runs: Path
+
+    def await_event(self, kind: str, deadline_s: float = 150.0, **fields: object) -> None:
+        """Wait until the run has written an event of a kind with these fields."""
+
+        def look() -> str | None:
+            events = [event for path in self.runs.glob("*/timeline.jsonl") for event in read_json_lines(path)]
+            found = [event for event in events if event["kind"] == kind]
+            if any(all(event.get(name) == value for name, value in fields.items()) for event in found):
+                return None
+            if self.process.poll() is not None:
+                raise AssertionError(f"the run ended with {self.process.returncode} before {kind}")
+            return f"{len(events)} other events"
+
+        wait_until(f"the event {kind}", look, deadline_s=deadline_s, every_s=0.01)
+
+    def end(self, number: signal.Signals, deadline_s: float = 200.0) -> int:
+        """Send a signal and return the exit code."""
+        os.kill(self.process.pid, number)
+        return self.process.wait(timeout=deadline_s)
+
+    def loads(self) -> list[str]:
+        """Return the command lines of load processes of this run that are alive."""
+        found = []
+        for path in Path("/proc").glob("[0-9]*/cmdline"):
+            try:
+                line = path.read_bytes().replace(b"\0", b" ").decode()
+            except OSError:
+                # it ended while we looked
+                continue
+            if "locust" in line and str(self.runs) in line:
+                found.append(line)
+        return found
