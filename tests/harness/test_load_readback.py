@@ -1,0 +1,62 @@
+"""What is read back of a ledger after a recovery."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from fake_catalogue import FakeCatalogue, fake_catalogue
+
+from gameday.records import LedgerEntry, ReadBack
+from loadgen.catalogue import create_body
+from loadgen.readback import read_back_mds
+
+TABLES = "/v1/namespaces/load_x/tables"
+
+
+def catalogue_with(catalogue: FakeCatalogue, *names: str) -> None:
+    """Create tables that have one snapshot each, the number of which is that of its place."""
+    for number, name in enumerate(names):
+        catalogue.carry_out("POST", TABLES, create_body(name))
+        catalogue.tables[f"{TABLES}/{name}"]["snapshots"].append({"snapshot-id": number})
+
+
+def ledger(*names: str) -> list[LedgerEntry]:
+    """Return the ledger of one write to each table."""
+    return [LedgerEntry("mds", f"load_x.{name}", "7", "acknowledged", 0.0, 0.0) for name in names]
+
+
+def found(read: list[ReadBack]) -> dict[str, tuple[list[str], bool]]:
+    """Return for each place what was found there, and whether it could be read."""
+    return {item.place: (item.items, item.error is None) for item in read}
+
+
+def test_every_table_of_the_ledger_is_read_once() -> None:
+    """Each place gives the snapshots that its table has now, also where it took several tries."""
+    with fake_catalogue() as (catalogue, url):
+        catalogue_with(catalogue, "a", "b")
+        catalogue.fail("GET", 503)
+        catalogue.fail("GET")
+        read = read_back_mds(url, ledger("a", "b", "b"), deadline_s=10)
+    assert found(read) == {"load_x.a": (["0"], True), "load_x.b": (["1"], True)}
+
+
+def test_a_table_that_is_gone_holds_nothing() -> None:
+    """The catalogue's word that there is no such table is an answer: what was written there is lost."""
+    with fake_catalogue() as (_, url):
+        assert found(read_back_mds(url, ledger("gone"), deadline_s=10)) == {"load_x.gone": ([], True)}
+
+
+def test_what_cannot_be_read_says_so() -> None:
+    """A place that gives no answer until the deadline carries an error, and the others are read all the same."""
+    with fake_catalogue() as (catalogue, url):
+        catalogue_with(catalogue, "a")
+        catalogue.fail("GET", 500, times=100)
+        (read,) = read_back_mds(url, ledger("a"), deadline_s=0.6)
+    assert read.items == []
+    assert read.error is not None
+    assert "500" in read.error
+
+
+def test_an_empty_ledger_reads_nothing(tmp_path: Path) -> None:
+    """Where nothing was written nothing is read, and nobody is asked."""
+    assert read_back_mds(f"http://{tmp_path.name}.invalid", [], deadline_s=1) == []
