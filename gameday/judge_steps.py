@@ -23,8 +23,9 @@ def no_customer_step(case: Case) -> Finding:
     down = [engine for engine, moment in back.items() if moment is None]
     if down and not customer and case.observed_end < deadline:
         raise Inconclusive(f"the load ended before {down[0]} had recovered, and before the deadline")
-    complaints = [f"the customer had to act: {', '.join(customer)}" for _ in customer[:1]]
-    complaints += [f"{engine} did not recover within {seconds(recovery.deadline_s)}" for engine in down]
+    complaints = [f"{engine} did not recover within {seconds(recovery.deadline_s)}" for engine in down]
+    if customer:
+        complaints.append(f"the customer had to act: {', '.join(customer)}")
     acts = [f"{event.get('act')} {event.get('node', '')}".strip() for event in case.run.of_kind("provider.act")]
     sre = [str(step.get("step")) for step in steps if step.actor == "sre"]
     return Finding(

@@ -63,8 +63,11 @@ def capacity(case: Case) -> Finding:
     stuck = _without_room(case.run.pods_at(min(deadline, case.fault_end)))
     if stuck and not homeless and case.fault_end < deadline:
         raise Inconclusive(f"{stuck[0]} had found no room yet when the fault ended, before the deadline")
-    complaints = [f"{len(homeless)} of {len(lost)} lost pods do not fit" for _ in homeless[:1]]
-    complaints += [f"{len(stuck)} pods found no room until the deadline" for _ in stuck[:1]]
+    complaints = []
+    if homeless:
+        complaints.append(f"{len(homeless)} of {len(lost)} lost pods do not fit")
+    if stuck:
+        complaints.append(f"{len(stuck)} pods found no room until the deadline")
     asked = {name: sum(_asks(pod, name) for pod in lost) for name in _RESOURCES}
     return Finding(
         held=not complaints,
@@ -116,16 +119,15 @@ def rescheduled(case: Case) -> Finding:
         if fault.injecting <= step.mono <= (end if missing else last)
     ]
     complaints = [f"{name} did not get its ready pods back within {seconds(deadline_s)}" for name in missing]
-    complaints += [f"{step.actor} acted before all pods were back: {step.get('step')}" for step in acted[:1]]
+    if acted:
+        complaints.append(f"{acted[0].actor} acted before all pods were back: {acted[0].get('step')}")
     took = {name: None if moment is None else round(moment - fault.injecting, 3) for name, moment in back.items()}
     return Finding(
         held=not complaints,
         figure=f"{len(lost)} lost pods; "
         + ", ".join(f"{name} whole again after {seconds(took[name])}" for name in took),
         bound=f"ready in healthy zones within {seconds(deadline_s)}, nobody acting",
-        reason="; ".join(complaints) + "."
-        if complaints
-        else "All lost pods were replaced in healthy zones with nobody acting.",
+        reason=sentence("; ".join(complaints) or "all lost pods were replaced in healthy zones with nobody acting"),
         evidence={
             "lost": [{name: pod.get(name) for name in ("name", "formation", "node", "zone")} for pod in lost],
             "back_after_s": took,
