@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
+import pytest
 from fake_catalogue import FakeCatalogue, fake_catalogue
 
 from gameday.records import LedgerEntry, ReadBack
+from loadgen import readback
 from loadgen.catalogue import create_body
 from loadgen.readback import read_back_mds
 
@@ -38,6 +41,7 @@ def test_every_table_of_the_ledger_is_read_once() -> None:
         catalogue.fail("GET")
         read = read_back_mds(url, ledger("a", "b", "b"), deadline_s=10)
     assert found(read) == {"load_x.a": (["0"], True), "load_x.b": (["1"], True)}
+    assert len(read) == 2
 
 
 def test_a_table_that_is_gone_holds_nothing() -> None:
@@ -55,6 +59,19 @@ def test_what_cannot_be_read_says_so() -> None:
     assert read.items == []
     assert read.error is not None
     assert "500" in read.error
+
+
+def test_a_frozen_catalogue_does_not_hold_up_the_read_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With more tables than are read at once and no answers, each carries an error soon after the deadline."""
+    monkeypatch.setattr(readback, "_TIMEOUT_S", 0.3)
+    names = "abcdefghijklmnopqrst"
+    with fake_catalogue() as (catalogue, url):
+        catalogue.running.clear()
+        begin = time.monotonic()
+        read = read_back_mds(url, ledger(*names), deadline_s=0.5)
+        # one attempt, a pause and another of the first four, and nothing of the others
+        assert time.monotonic() - begin < 2.0
+    assert found(read) == {f"load_x.{name}": ([], False) for name in names}
 
 
 def test_an_empty_ledger_reads_nothing(tmp_path: Path) -> None:
