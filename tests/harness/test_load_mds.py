@@ -127,6 +127,19 @@ def test_tables_come_back_after_an_outage(bench: Bench) -> None:
     assert acknowledged <= bench.catalogue.snapshots
 
 
+def test_a_commit_after_one_of_unknown_fate_looks_at_the_table_first(bench: Bench) -> None:
+    """A commit that was carried out unseen does not make the next one to its table conflict: the table is read again."""
+    for _ in range(12):
+        bench.catalogue.fail("POST", 502, carried_out=True)
+        bench.catalogue.fail("GET", 409)
+        bench.arrive(COMMIT)
+    assert bench.states() == ["attempted", "unknown"] * 12
+    bench.catalogue.seen.clear()
+    (request,) = bench.arrive(COMMIT)
+    assert (request.outcome, request.attempts) == ("ok", 2)
+    assert [method for method, _ in bench.catalogue.seen] == ["GET", "POST"]
+
+
 def test_a_client_does_not_conflict_with_itself(bench: Bench) -> None:
     """Commits at the same moment take different tables; one more than there are tables is dropped."""
     requests = bench.arrive(*[COMMIT] * 13)
