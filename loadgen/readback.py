@@ -28,7 +28,11 @@ def read_back_mds(base_url: str, ledger: Iterable[LedgerEntry], *, deadline_s: f
     """
     places = sorted({entry.place for entry in ledger})
     end = time.monotonic() + deadline_s
-    with httpx.Client(base_url=base_url, timeout=_TIMEOUT_S) as client, ThreadPoolExecutor(_AT_ONCE) as pool:
+    # the catalogue is on this machine: a proxy of the environment is not meant for it
+    with (
+        httpx.Client(base_url=base_url, timeout=_TIMEOUT_S, trust_env=False) as client,
+        ThreadPoolExecutor(_AT_ONCE) as pool,
+    ):
         return list(pool.map(lambda place: _read(client, place, end), places))
 
 

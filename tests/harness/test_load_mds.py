@@ -128,7 +128,7 @@ def test_tables_come_back_after_an_outage(bench: Bench) -> None:
 
 
 def test_a_commit_after_one_of_unknown_fate_looks_at_the_table_first(bench: Bench) -> None:
-    """A commit that was carried out unseen does not make the next one to its table conflict: the table is read again."""
+    """A commit that was carried out unseen does not make the next to its table conflict: the table is read again."""
     for _ in range(12):
         bench.catalogue.fail("POST", 502, carried_out=True)
         bench.catalogue.fail("GET", 409)
