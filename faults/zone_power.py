@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import socket
+from datetime import datetime
 from typing import Any
 
 from kubernetes.client.exceptions import ApiException
 from urllib3.exceptions import HTTPError
 
 from gameday.clusters import is_ready
+from gameday.engine import Container
 from gameday.session import Session
 
 _KUBELET_PORT = 10250
@@ -47,13 +49,12 @@ class ZonePowerLoss:
 
     def heal(self, session: Session, zones: list[str]) -> None:
         """Start what is stopped, then wait for each node: Ready, its own pods running, its address the one it had."""
-        machines = session.machines(zones)
-        stopped = [machine.name for machine in machines if not machine.running]
+        stopped = [machine.name for machine in session.machines(zones) if not machine.running]
         if stopped:
             session.engine.start(*stopped)
 
         def look() -> str | None:
-            states = {machine.name: _unusable(session, machine.name) for machine in machines}
+            states = {machine.name: _unusable(session, machine) for machine in session.machines(zones)}
             return ", ".join(f"{name} {state}" for name, state in states.items() if state) or None
 
         session.wait(f"zone {', '.join(zones)} to be Ready and usable", look, _HEAL_DEADLINE_S)
@@ -75,8 +76,13 @@ def _answers(address: str) -> bool:
         return False
 
 
-def _unusable(session: Session, name: str) -> str | None:
-    """Say what a node still lacks: Ready, no taint of a dead machine, and the node's own pods ready on it."""
+def _unusable(session: Session, machine: Container) -> str | None:
+    """Say what a node still lacks: word from its kubelet that it is Ready, no taint, and its own pods started anew.
+
+    The API server goes on saying for a while what was true before the power loss, so only what is younger than the
+    machine's start counts; its times are whole seconds.
+    """
+    name, since = machine.name, machine.started.replace(microsecond=0)
     try:
         node = session.core.read_node(name, _request_timeout=5)
         pods = session.core.list_namespaced_pod(
@@ -84,13 +90,19 @@ def _unusable(session: Session, name: str) -> str | None:
         )
     except (ApiException, HTTPError) as error:
         return f"cannot be read ({getattr(error, 'reason', error)})"
+    heartbeats = [item.last_heartbeat_time for item in node.status.conditions or [] if item.type == "Ready"]
+    if not heartbeats or heartbeats[0] <= since:
+        return "has not reported since it was started"
     if not is_ready(node):
         return "not Ready"
     taints = [taint.key for taint in node.spec.taints or [] if taint.effect in ("NoExecute", "NoSchedule")]
     if taints:
         return f"tainted {taints[0]}"
     statuses = [status for pod in pods.items for status in pod.status.container_statuses or []]
-    # a pod that was there before the power loss still says Ready until its kubelet has looked again
-    if not statuses or not all(status.ready for status in statuses):
+    if not statuses or not all(_started_since(status, since) for status in statuses):
         return "its own pods are not ready"
     return None
+
+
+def _started_since(status: Any, since: datetime) -> bool:  # noqa: ANN401 - the Kubernetes client carries no types
+    return bool(status.ready and status.state.running and status.state.running.started_at >= since)

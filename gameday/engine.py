@@ -7,6 +7,7 @@ import os
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -36,12 +37,16 @@ network_backend = "netavark"
 
 @dataclass(frozen=True)
 class Container:
-    """What the engine says of one container. `pid` is 0 unless it is running; `address` is on the region's network."""
+    """What the engine says of one container.
+
+    `pid` is 0 unless it is running; `address` is on the region's network; `started` is when it was last started.
+    """
 
     name: str
     state: str
     address: str
     pid: int
+    started: datetime
     labels: dict[str, str] = field(default_factory=dict)
 
     @property
@@ -132,6 +137,7 @@ def _container(item: dict[str, Any]) -> Container:
         state=item["State"]["Status"],
         address=next((address for address in addresses if address), ""),
         pid=int(item["State"].get("Pid") or 0),
+        started=datetime.fromisoformat(item["State"]["StartedAt"]),
         labels=item["Config"].get("Labels") or {},
     )
 
