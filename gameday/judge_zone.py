@@ -89,24 +89,23 @@ def capacity(case: Case) -> Finding:
 def rescheduled(case: Case) -> Finding:
     """Hold the promise that lost pods come back in healthy zones with nobody acting.
 
-    Each formation must have as many ready pods in the zones that are left as it had in all before, by pods that were
-    not there before, within the recovery deadline after the fault began, and before a zone returns. Where the zone
-    returned earlier than that deadline and the pods were not back yet, the situation ended too early to tell. A step of
-    SRE or of the customer between the fault and the last replacement breaks the promise.
+    Each formation must have as many ready pods in the zones that are left as it had in all before, and for each lost
+    one a pod that was not there before, within the recovery deadline after the fault began, and before a zone returns.
+    Where the zone returned earlier than that deadline and the pods were not back yet, the situation ended too early to
+    tell. A step of SRE or of the customer between the fault and the last replacement breaks the promise.
     """
     fault, deadline_s = case.fault, case.contract.recovery.deadline_s
     end = min(fault.injecting + deadline_s, case.fault_end)
     case.check_load(fault.injecting, case.fault_end)
     case.run.check_watched(end)
-    before = [pod for pod in case.run.pods_at(fault.injecting) if _serves(pod) and pod.get("formation")]
+    there = case.run.pods_at(fault.injecting)
+    before = [pod for pod in there if _serves(pod) and pod.get("formation")]
     lost = [pod for pod in before if pod.get("node") in fault.nodes]
     if not lost:
         raise Inconclusive("the lost zones held no ready pod of a formation, so that none had to be rescheduled")
-    known = {pod["uid"] for pod in before}
-    wanted = Counter(str(pod["formation"]) for pod in before)
-    back = {
-        name: _back_at(case, name, wanted[name], known, end) for name in sorted({str(pod["formation"]) for pod in lost})
-    }
+    known = {pod["uid"] for pod in there}
+    wanted, replaced = (Counter(str(pod["formation"]) for pod in pods) for pods in (before, lost))
+    back = {name: _back_at(case, name, (wanted[name], replaced[name]), known, end) for name in sorted(replaced)}
     missing = [name for name, moment in back.items() if moment is None]
     if missing and case.fault_end < fault.injecting + deadline_s:
         raise Inconclusive(
@@ -184,8 +183,11 @@ def _amount(amount: dict[str, int]) -> str:
     return f"{amount['cpu_millis']}m CPU, {amount['memory_bytes'] / 2**20:.0f} MiB, {amount['pods']} pods"
 
 
-def _back_at(case: Case, formation: str, wanted: int, known: set[str], end: float) -> float | None:
-    """Return when a formation first had `wanted` ready pods in healthy zones, some of them new, or None until `end`."""
+def _back_at(case: Case, formation: str, wanted: tuple[int, int], known: set[str], end: float) -> float | None:
+    """Return when a formation first had enough ready pods in healthy zones, None until `end`.
+
+    `wanted` says how many it had before, and how many of them were lost: so many must be pods that are not `known`.
+    """
     ready: dict[str, bool] = {}
     for event in case.run.of_kind("pod"):
         if event.mono > end:
@@ -194,7 +196,7 @@ def _back_at(case: Case, formation: str, wanted: int, known: set[str], end: floa
             continue
         ready[event["uid"]] = _serves(event) and event.get("zone") not in case.fault.zones
         serving = {uid for uid, one in ready.items() if one}
-        if event.mono > case.fault.injecting and len(serving) >= wanted and serving - known:
+        if event.mono > case.fault.injecting and len(serving) >= wanted[0] and len(serving - known) >= wanted[1]:
             return event.mono
     return None
 

@@ -90,6 +90,7 @@ def first_promise(**fields: object) -> Callable[[dict[str, Any]], object]:
         (lambda document: document["promises"].append(document["promises"][3]), "S1.milvus.inflight is there twice"),
         (first_promise(bond=3), "promise S1.all.alert, bond"),
         (first_promise(disaster=7), "promise S1.all.alert, disaster"),
+        (first_promise(engine="mds"), "the id does not begin with S1.mds"),
         (first_promise(judged_by={"method": "guess"}), "promise S1.all.alert, judged_by, method"),
         (first_promise(bounds={"rpo_s_max": {"value": -1}}), "promise S1.all.alert, bounds, rpo_s_max, value"),
         (lambda document: document["impact"]["reasons"].pop("error_ratio_max"), "error_ratio_max has no reason"),

@@ -32,6 +32,18 @@ def not_in_effect(run: SyntheticRun) -> None:
     run.add(32, "fault.not_in_effect", "fault", fault_id="f1", zones=list(run.zones), nodes=[], seen="the port answers")
 
 
+def in_doubt(run: SyntheticRun) -> None:
+    """Let the effect of the fault have been seen, and then not any more."""
+    run.add(40, "fault.not_in_effect", "fault", fault_id="f1", zones=list(run.zones), nodes=[], seen="the port answers")
+
+
+def other_zone(run: SyntheticRun) -> None:
+    """Let the effect have been proved for another zone than those in which the fault was injected."""
+    for event in run.events:
+        if event["kind"] == "fault.in_effect":
+            event["zones"] = ["zone-a", "zone-b", "zone-c"][1 : len(run.zones)] or ["zone-c"]
+
+
 def silent(run: SyntheticRun) -> None:
     """Let nothing be due for 6 s during the fault."""
     run.requests = [one for one in run.requests if not 50 <= one.intended - BEGAN_MONO < 56]
@@ -53,6 +65,8 @@ SPOILT: dict[str, tuple[Callable[[SyntheticRun], object], str]] = {
     "no fault": (lambda run: run.without("fault.injecting"), "no fault was injected"),
     "no proof": (lambda run: run.without("fault.in_effect"), "not proved to be in effect"),
     "proof of the contrary": (not_in_effect, "not proved to be in effect: the port answers"),
+    "proof in doubt": (in_doubt, "not proved to be in effect: the port answers"),
+    "proof of another zone": (other_zone, "not proved to be in effect"),
     "proof too late": (lambda run: run.move("fault.in_effect", HEALED_S), "only after it began to be healed"),
     "another fault": (another_fault, "several faults"),
     "fault outlasts the load": (lambda run: run.without("fault.healing"), "outlasted the load"),

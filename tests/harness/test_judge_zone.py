@@ -188,6 +188,15 @@ def test_only_a_ready_pod_of_the_formation_in_a_healthy_zone_is_a_replacement(
     assert rescheduled.judged().verdict == word
 
 
+def test_a_pod_that_was_there_before_is_no_replacement(rescheduled: SyntheticRun) -> None:
+    """A fourth pod that only became ready was not rescheduled."""
+    rescheduled.without("pod", name="mds-new")
+    rescheduled.pod(20, "mds-new", "zone-c", ready=False)
+    rescheduled.pod(50, "mds-new", "zone-c")
+    prolong(rescheduled, 160)
+    assert rescheduled.judged().verdict == "broken"
+
+
 def test_a_pod_that_is_back_after_the_deadline_breaks_rescheduled(rescheduled: SyntheticRun) -> None:
     """120 s after the fault is in time, later is not."""
     rescheduled.without("pod", name="mds-new")
