@@ -163,18 +163,25 @@ def down(region: Region, engine: Engine) -> list[str]:
     services = [item.name for item in region.services(engine)]
     nodes = [item.name for item in region.nodes(engine)]
     engine.remove(*services, *nodes)
-    volumes = engine.call(
-        "volume", "ls", "--quiet", "--filter", f"label=io.x-k8s.kind.cluster={region.cluster}", check=False
-    ).split()
-    removed = services + nodes
-    if engine.succeeds("network", "inspect", region.network):
-        engine.call("network", "rm", region.network)
-        removed.append(f"network {region.network}")
+    volumes = _volumes(region, engine)
     if volumes:
         engine.call("volume", "rm", "--force", *volumes)
-    if (region.folder / "kubeconfig").exists() or removed:
+    removed = services + nodes + volumes
+    if engine.succeeds("network", "inspect", region.network):
+        engine.call("network", "rm", region.network)
+        removed.append(region.network)
+    if region.kubeconfig.exists() or removed:
         shutil.rmtree(region.folder)
     return removed
+
+
+def _volumes(region: Region, engine: Engine) -> list[str]:
+    """Return the volumes of a region's nodes; with podman kind labels each with the name of its node."""
+    count = len(load_topology(TOPOLOGY).config["nodes"])
+    workers = [f"{region.cluster}-worker{number if number > 1 else ''}" for number in range(1, count)]
+    names = [f"{region.cluster}-control-plane", *workers]
+    listed = [engine.call("volume", "ls", "--quiet", "--filter", f"label={name}").split() for name in names]
+    return [volume for volumes in listed for volume in volumes]
 
 
 def known_regions(engine: Engine) -> list[str]:

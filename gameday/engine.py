@@ -76,6 +76,13 @@ class Engine:
         """Tell whether an image is in the engine's local store."""
         return self.succeeds("image", "inspect", reference)
 
+    def remove_other_images(self, *kept: str) -> None:
+        """Remove the images of the same names with other tags, as far as no container uses them: older builds."""
+        names = {reference.rsplit(":", 1)[0] for reference in kept}
+        for reference in self.call("images", "--format", "{{.Repository}}:{{.Tag}}").split():
+            if reference.rsplit(":", 1)[0] in names and reference not in kept:
+                self.succeeds("rmi", reference)
+
     def containers(self, *labels: str) -> list[Container]:
         """Return all containers, also stopped ones, that carry all of the labels (`key=value`), ordered by name."""
         filters = [part for label in labels for part in ("--filter", f"label={label}")]

@@ -110,4 +110,5 @@ def provider_image(engine: Engine) -> str:
                 layer = layer_of(folder / "provider.layer", {"/usr/local/bin/versitygw": programs / "versitygw"})
                 archive = write_archive(folder / "provider.tar", [Image(reference, (root, layer))])
                 engine.call("load", "--input", str(archive), deadline_s=300)
+        engine.remove_other_images(reference)
     return reference

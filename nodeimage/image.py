@@ -98,6 +98,7 @@ def node_images(engine: Engine, extra_key: str, extra: Sequence[Image]) -> tuple
                 with step(f"preload {reference.split('/')[-1].split(':')[0]}"), tempfile.TemporaryDirectory() as folder:
                     archive = _archive(Path(folder), programs, pod_root, dict([*own, *_EVERYWHERE.items()]), more)
                     _commit(engine, common, reference, _PRELOAD, {archive: "/in/images.tar"})
+    engine.remove_other_images(common, control_plane, worker)
     return control_plane, worker
 
 

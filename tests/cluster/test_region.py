@@ -12,6 +12,7 @@ from lab import Lakehouse, chaos
 from pyiceberg.catalog.rest import RestCatalog
 
 from gameday.engine import find_engine
+from gameday.regions import region_named
 from lakehouse.deploy import endpoints
 
 pytestmark = pytest.mark.cluster
@@ -78,3 +79,20 @@ def test_the_unmodified_pyiceberg_client_works_through_the_load_balancer(lakehou
     catalogue.drop_table(f"{namespace}.rows")
     catalogue.drop_namespace(namespace)
     assert (namespace,) not in catalogue.list_namespaces()
+
+
+def test_a_second_region_comes_beside_the_first_and_goes_without_a_trace(lakehouse: Lakehouse) -> None:
+    """Regions do not see each other, and `down` leaves no container, network, volume or file of its own."""
+    engine, second = lakehouse.engine, region_named("second")
+    before = {item.name: item.pid for item in lakehouse.region.nodes(engine)}
+    volumes = set(engine.call("volume", "ls", "--quiet").split())
+    _chaos("cluster", "up", "--region", second.name)
+    assert len(second.nodes(engine)) == len(before)
+    started = time.monotonic()
+    _chaos("cluster", "down", "--region", second.name)
+    assert time.monotonic() - started < 10
+    assert second.nodes(engine) == []
+    assert not engine.succeeds("network", "inspect", second.network)
+    assert set(engine.call("volume", "ls", "--quiet").split()) == volumes
+    assert not second.kubeconfig.exists()
+    assert {item.name: item.pid for item in lakehouse.region.nodes(engine)} == before
