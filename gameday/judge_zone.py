@@ -71,7 +71,7 @@ def capacity(case: Case) -> Finding:
     asked = {name: sum(_asks(pod, name) for pod in lost) for name in _RESOURCES}
     return Finding(
         held=not complaints,
-        figure=f"{len(lost)} lost pods ask {_amount(asked)}; free: " + "; ".join(_zone_texts(rooms, before)),
+        figure=f"pods lost: {len(lost)}, asking {_amount(asked)}; free: " + "; ".join(_zone_texts(rooms, before)),
         bound="every lost pod fits on a node of another zone, and none is left without room",
         reason=sentence("; ".join(complaints) or "the remaining zones had room for all lost pods"),
         evidence={
@@ -123,7 +123,7 @@ def rescheduled(case: Case) -> Finding:
     took = {name: None if moment is None else round(moment - fault.injecting, 3) for name, moment in back.items()}
     return Finding(
         held=not complaints,
-        figure=f"{len(lost)} lost pods; "
+        figure=f"pods lost: {len(lost)}; "
         + ", ".join(f"{name} whole again after {seconds(took[name])}" for name in took),
         bound=f"ready in healthy zones within {seconds(deadline_s)}, nobody acting",
         reason=sentence("; ".join(complaints) or "all lost pods were replaced in healthy zones with nobody acting"),
@@ -175,12 +175,12 @@ def _zone_texts(rooms: Sequence[_Room], before: dict[str, dict[str, int]]) -> li
     for zone in zones:
         own = [room for room in rooms if room.zone == zone]
         free = {name: sum(before[room.node][name] for room in own) for name in _RESOURCES}
-        texts.append(f"{zone} {_amount(free)}, takes {sum(len(room.placed) for room in own)}")
+        texts.append(f"{zone} {_amount(free)}, room for {free['pods']}, takes {sum(len(room.placed) for room in own)}")
     return texts or ["no usable node in another zone"]
 
 
 def _amount(amount: dict[str, int]) -> str:
-    return f"{amount['cpu_millis']}m CPU, {amount['memory_bytes'] / 2**20:.0f} MiB, {amount['pods']} pods"
+    return f"{amount['cpu_millis']}m CPU, {amount['memory_bytes'] / 2**20:.0f} MiB"
 
 
 def _back_at(case: Case, formation: str, wanted: tuple[int, int], known: set[str], end: float) -> float | None:

@@ -42,8 +42,8 @@ def test_capacity_holds_where_the_lost_pods_fit(capacity: SyntheticRun) -> None:
     verdict = capacity.judged()
     assert verdict.verdict == "held"
     assert verdict.figure == (
-        "1 lost pods ask 100m CPU, 384 MiB, 1 pods; free: zone-b 900m CPU, 640 MiB, 9 pods, takes 1; "
-        "zone-c 900m CPU, 640 MiB, 9 pods, takes 0"
+        "pods lost: 1, asking 100m CPU, 384 MiB; free: zone-b 900m CPU, 640 MiB, room for 9, takes 1; "
+        "zone-c 900m CPU, 640 MiB, room for 9, takes 0"
     )
     assert verdict.evidence["placed"] == {"eu-zone-b": ["mds-zone-a"], "eu-zone-c": []}
 
@@ -146,7 +146,7 @@ def test_a_pod_that_is_back_in_another_zone_holds_rescheduled(rescheduled: Synth
     """The time is the figure, and who acted stands in the evidence."""
     verdict = rescheduled.judged()
     assert verdict.verdict == "held"
-    assert verdict.figure == "1 lost pods; mds whole again after 20.0 s"
+    assert verdict.figure == "pods lost: 1; mds whole again after 20.0 s"
     assert verdict.evidence["replacements"] == [
         {"name": "mds-new", "formation": "mds", "node": "eu-zone-c", "zone": "zone-c"}
     ]
@@ -195,6 +195,13 @@ def test_a_pod_that_was_there_before_is_no_replacement(rescheduled: SyntheticRun
     rescheduled.pod(50, "mds-new", "zone-c")
     prolong(rescheduled, 160)
     assert rescheduled.judged().verdict == "broken"
+
+
+def test_a_formation_is_whole_only_with_all_its_ready_pods(rescheduled: SyntheticRun) -> None:
+    """A new pod beside another that stopped being ready leaves one missing, until that one is ready again."""
+    rescheduled.pod(48, "mds-zone-b", "zone-b", ready=False)
+    rescheduled.pod(60, "mds-zone-b", "zone-b")
+    assert rescheduled.judged().figure == "pods lost: 1; mds whole again after 30.0 s"
 
 
 def test_a_pod_that_is_back_after_the_deadline_breaks_rescheduled(rescheduled: SyntheticRun) -> None:
