@@ -23,7 +23,9 @@ from tenacity import RetryCallState, Retrying, retry_if_result, stop_after_attem
 
 from gameday.errors import UsageError
 
-ATTEMPT_TIMEOUT_S = 3.0
+# Iceberg's client sets none and waits for the load balancer, which gives a request to a dead zone up after 3 s; this is
+# well beyond that, so that our impatience is never taken for a failure of the service.
+ATTEMPT_TIMEOUT_S = 10.0
 _RETRIES_MAX = 5
 _TOO_MANY_REQUESTS, _UNAVAILABLE = 429, 503
 _IDEMPOTENT = ("GET", "HEAD")
