@@ -6,8 +6,8 @@ the time between the two signals. It must differ by two arrival intervals at mos
 
 Why that can be: an operation counts as failed when it is late, not only when it is given up, so that the first failed
 one is due at most one interval after the freeze; and those that were due in the last second of a freeze are answered at
-the thaw, so that the end waits neither for a client's time-out (10 s) nor for the next arrival. What remains is up to one
-interval at the start, and at the thaw the time that the server takes to work off what has piled up; so the server
+the thaw, so that the end waits neither for a client's time-out (10 s) nor for the next arrival. What remains is up to
+one interval at the start, and at the thaw the time that the server takes to work off what has piled up; so the server
 here is as small as one can be.
 """
 
