@@ -8,12 +8,16 @@ from __future__ import annotations
 
 import time
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from kubernetes.client.exceptions import ApiException
 
 from faults.kinds import Fault
 from faults.undo import Undo, forget, outstanding, remember
 from faults.zone_drain import ZoneDrain
 from faults.zone_power import ZonePowerLoss
-from gameday.errors import DeadlinePassed, Inconclusive, UsageError
+from gameday.errors import DeadlinePassed, HarnessError, Inconclusive, UsageError
 from gameday.regions import check_opt_in
 from gameday.session import Session, current, event_fields
 
@@ -86,15 +90,45 @@ def heal_in(session: Session, fault: str, zones: list[str]) -> None:
     for undo in concerned:
         part = [zone for zone in undo.zones if zone in zones]
         fields = {"fault": fault, "fault_id": undo.fault_id, **event_fields(part, session.machines(part))}
-        session.timeline.append("fault.healing", "fault", **fields)
+        # evidence that cannot be written must not keep a zone dead; it is said when the zone is back
+        with _deferred(OSError) as unwritten:
+            _prove_again(session, kind, undo)
+            session.timeline.append("fault.healing", "fault", **fields)
         kind.heal(session, part)
-        session.timeline.append("fault.healed", "fault", **fields)
+        with _deferred(OSError) as unwritten_after:
+            session.timeline.append("fault.healed", "fault", **fields)
         left = [zone for zone in undo.zones if zone not in part]
         if left:
             nodes = [machine.name for machine in session.machines(left)]
             remember(session.region, Undo(fault, undo.fault_id, left, nodes, undo.run_folder, undo.wall))
         else:
             forget(session.region, undo.fault_id)
+        for error in [*unwritten, *unwritten_after]:
+            raise HarnessError(f"{', '.join(part)} healed, but that could not be written down: {error}") from error
+
+
+def _prove_again(session: Session, kind: Fault, undo: Undo) -> None:
+    """Write down whether the fault was still in effect at its end: somebody may have mended it in the meantime."""
+    fields = {"fault": undo.fault, "fault_id": undo.fault_id, "zones": undo.zones, "nodes": undo.nodes}
+    try:
+        proof = kind.in_effect(session, undo.zones)
+    except ApiException as error:
+        session.timeline.append("fault.lapsed", "fault", **fields, seen=f"no proof: {error.reason}")
+        return
+    if proof:
+        session.timeline.append("fault.still_in_effect", "fault", **fields, proof=proof)
+    else:
+        session.timeline.append("fault.lapsed", "fault", **fields, seen="not in effect any more")
+
+
+@contextmanager
+def _deferred(*kinds: type[Exception]) -> Iterator[list[Exception]]:
+    """Collect errors of these kinds, for what has to go on in spite of them."""
+    found: list[Exception] = []
+    try:
+        yield found
+    except kinds as error:
+        found.append(error)
 
 
 def _fault_id(session: Session, fault: str, zones: list[str]) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 from dataclasses import asdict, dataclass
-from pathlib import Path
 
 from gameday.errors import UsageError
 from gameday.regions import Region
@@ -23,15 +22,9 @@ class Undo:
     wall: float
 
 
-def _folder(region: Region) -> Path:
-    path = region.folder / "undo"
-    path.mkdir(exist_ok=True)
-    return path
-
-
 def remember(region: Region, undo: Undo) -> None:
     """Write a record; it is whole on disk when this returns."""
-    path = _folder(region) / f"{undo.fault_id}.json"
+    path = region.undo_folder / f"{undo.fault_id}.json"
     scratch = path.with_suffix(".part")
     with scratch.open("w") as handle:
         json.dump(asdict(undo), handle)
@@ -44,7 +37,7 @@ def remember(region: Region, undo: Undo) -> None:
 def outstanding(region: Region) -> list[Undo]:
     """Return the records of faults that were not healed yet, oldest first; raises UsageError for an unreadable one."""
     found = []
-    for path in _folder(region).glob("*.json"):
+    for path in region.undo_folder.glob("*.json"):
         try:
             found.append(Undo(**json.loads(path.read_text())))
         except (ValueError, TypeError) as error:
@@ -56,4 +49,4 @@ def outstanding(region: Region) -> list[Undo]:
 
 def forget(region: Region, fault_id: str) -> None:
     """Remove a record; nothing happens where there is none."""
-    (_folder(region) / f"{fault_id}.json").unlink(missing_ok=True)
+    (region.undo_folder / f"{fault_id}.json").unlink(missing_ok=True)

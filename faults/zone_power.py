@@ -25,9 +25,12 @@ class ZonePowerLoss:
     name = "zone-power-loss"
 
     def available(self, session: Session, zones: list[str]) -> str | None:
-        """Every machine of the zones must be running: what is dead already cannot be killed."""
+        """Every machine must be running, and answer where the proof will look: else silence would prove nothing."""
         dead = [machine.name for machine in session.machines(zones) if not machine.running]
-        return f"{', '.join(dead)} is not running" if dead else None
+        silent = [name for name, address in self._addresses(session, zones).items() if not _answers(address)]
+        if dead or silent:
+            return f"{', '.join(dead or silent)} {'is not running' if dead else 'does not answer'}"
+        return None
 
     def inject(self, session: Session, zones: list[str]) -> None:
         """Send SIGKILL to all processes of the machines, of all zones in one call."""

@@ -14,7 +14,7 @@ from gameday import clusters
 from gameday.cli_errors import says_errors
 from gameday.engine import Engine, find_engine
 from gameday.errors import UsageError
-from gameday.regions import Region, region_named
+from gameday.regions import Region, alone_in, region_named
 from lakehouse.images import node_images
 
 DEFAULT_REGION = "east"
@@ -60,7 +60,8 @@ def up(region: str, node_image: str) -> None:
     def images(engine: Engine) -> tuple[str, str] | None:
         return node_images(engine, node_image)
 
-    made = clusters.up(chosen, images)
+    with alone_in(chosen):
+        made = clusters.up(chosen, images)
     took = time.monotonic() - started
     how = f"after {took:.0f} s" if made else "already"
     click.echo(f"region {region} is up {how}; kubeconfig {chosen.kubeconfig}", err=True)
@@ -71,7 +72,9 @@ def up(region: str, node_image: str) -> None:
 @says_errors
 def down(region: str) -> None:
     """Remove the cluster and the provider's services: no container, network, volume or process is left."""
-    removed = clusters.down(region_named(region), find_engine())
+    chosen = region_named(region)
+    with alone_in(chosen):
+        removed = clusters.down(chosen, find_engine())
     click.echo(
         f"region {region} is down: {len(removed)} removed" if removed else f"region {region} was not up", err=True
     )

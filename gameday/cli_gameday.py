@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import signal
 import subprocess
 import sys
 import time
@@ -24,7 +24,7 @@ from gameday.errors import ExitCode, UsageError, worst
 from gameday.experiment import load_experiment
 from gameday.judge import Verdict, read_verdicts, write_verdicts
 from gameday.progress import verdict_table
-from gameday.regions import region_named
+from gameday.regions import alone_in, region_named
 from gameday.report import write_report
 from gameday.report_junit import write_junit
 from gameday.topology import load_topology
@@ -50,15 +50,23 @@ def gameday(paths: tuple[Path, ...], region: str, runs: Path, *, up: bool) -> No
         load_experiment(file, contract, topology)
     started = time.monotonic()
     if up:
-        cluster_up(chosen, lambda engine: node_images(engine, "auto"))
-        lakehouse_up(chosen, find_engine())
+        with alone_in(chosen):
+            cluster_up(chosen, lambda engine: node_images(engine, "auto"))
+            lakehouse_up(chosen, find_engine())
         say(f"  the lakehouse is up after {time.monotonic() - started:.0f} s")
     folder = runs / f"{datetime.now(UTC):%Y%m%dT%H%M%S}-gameday"
     try:
         folder.mkdir(parents=True)
     except OSError as error:
         raise UsageError(f"the run folder {folder} cannot be written: {error.strerror}") from error
-    codes = [_run(file, region, folder, number, len(files)) for number, file in enumerate(files, start=1)]
+    codes: list[ExitCode] = []
+    for number, file in enumerate(files, start=1):
+        code, stopped = _run(file, region, folder, number, len(files))
+        codes.append(code)
+        if stopped:
+            # what was left out is no success
+            codes.append(ExitCode.INCONCLUSIVE)
+            break
     found = {path: read_verdicts(path) for path in sorted(folder.iterdir()) if (path / "verdicts.json").exists()}
     verdicts = [verdict for items in found.values() for verdict in items]
     write_verdicts(folder, verdicts)
@@ -78,8 +86,8 @@ def _experiments(paths: Sequence[Path]) -> list[Path]:
     return files
 
 
-def _run(file: Path, region: str, folder: Path, number: int, count: int) -> ExitCode:
-    """Run one experiment in a process of its own: Chaos Toolkit wants one run a process, on its main thread."""
+def _run(file: Path, region: str, folder: Path, number: int, count: int) -> tuple[ExitCode, bool]:
+    """Run one experiment in a process of its own, as Chaos Toolkit wants; return its exit code and whether to stop."""
     say(f"\nexperiment {number} of {count}: {file}")
     chaos = Path(sys.executable).with_name("chaos")
     command = [
@@ -92,11 +100,33 @@ def _run(file: Path, region: str, folder: Path, number: int, count: int) -> Exit
         "--runs",
         str(folder),
     ]
-    done = subprocess.run([*command, str(file)], env=dict(os.environ), check=False)
+    # a session of its own, so that Ctrl-C comes to it once, from us, and its healing is waited for
+    process = subprocess.Popen([*command, str(file)], start_new_session=True)
+    signals: list[int] = []
+
+    def forward(caught: int, _frame: object) -> None:
+        signals.append(caught)
+        process.send_signal(caught)
+        say("  stopping: the experiment heals what it broke, then the game day ends")
+
+    before = {caught: signal.signal(caught, forward) for caught in (signal.SIGINT, signal.SIGTERM)}
     try:
-        return ExitCode(done.returncode)
-    except ValueError:
+        code = process.wait()
+    finally:
+        for caught, handler in before.items():
+            signal.signal(caught, handler)
+    return _meaning(code, folder, file), bool(signals)
+
+
+def _meaning(code: int, folder: Path, file: Path) -> ExitCode:
+    """Return what the exit code of a run means; 1 is what any program ends with that crashed, so it needs a verdict."""
+    verdicts = [
+        verdict for path in folder.glob(f"*-{file.stem}/verdicts.json") for verdict in read_verdicts(path.parent)
+    ]
+    broken = any(verdict.verdict == "broken" for verdict in verdicts)
+    if code not in ExitCode or (code == ExitCode.BROKEN and not broken):
         return ExitCode.HARNESS_ERROR
+    return ExitCode(code)
 
 
 def _tell(verdicts: Sequence[Verdict], codes: Sequence[ExitCode], folder: Path, took_s: float) -> None:

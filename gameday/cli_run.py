@@ -17,11 +17,11 @@ from gameday.cli_errors import says_errors
 from gameday.clusters import TOPOLOGY
 from gameday.contract import load_contract
 from gameday.engine import find_engine
-from gameday.errors import ExitCode, UsageError
+from gameday.errors import ChaosError, ExitCode, HarnessError, UsageError
 from gameday.experiment import is_ours, load_experiment, read_document
 from gameday.paths import PROJECT
 from gameday.progress import Progress, verdict_table
-from gameday.regions import Region, api_client, check_opt_in, region_named
+from gameday.regions import Region, alone_in, api_client, check_opt_in, region_named
 from gameday.run import Run, open_folder
 from gameday.session import Session, enter, leave
 from gameday.timeline import Timeline
@@ -68,7 +68,8 @@ def _run_ours(
         journal: dict[str, Any] = ctx.invoke(toolkit_run, source=str(experiment_path), **options)
         return journal
 
-    verdicts, code = run.execute(toolkit)
+    with alone_in(region):
+        verdicts, code = run.execute(toolkit)
     console = Console()
     console.print(verdict_table(verdicts))
     console.print(f"run folder {folder} · report {folder / 'report.html'} · exit code {int(code)}", soft_wrap=True)
@@ -90,6 +91,8 @@ def _dispatch(ctx: click.Context, **options: Any) -> None:  # noqa: ANN401 - cli
         raise UsageError(
             "--dry breaks nothing, so it can say nothing of a promise: use `chaos validate` to check a file"
         )
+    if options.get("hypothesis_strategy") not in (None, "default"):
+        raise UsageError("--hypothesis-strategy: a promise is judged after the method, so only the default is possible")
     ours = {key: value for key, value in options.items() if key not in ("source", "rollback_strategy", "journal_path")}
     code = _run_ours(ctx, path, region_named(region), runs, kubeconfig, ours)
     raise click.exceptions.Exit(int(code))
@@ -121,20 +124,8 @@ def recover(region: str, *, as_json: bool) -> None:
     until it is usable again, and says what it did. It changes nothing where nothing is broken.
     """
     chosen = region_named(region)
-    left = outstanding(chosen)
-    healed = []
-    if left:
-        session = _recovery_session(chosen)
-        enter(session)
-        try:
-            for undo in left:
-                click.echo(f"healing {undo.fault} in {', '.join(undo.zones)} (left by {undo.run_folder})", err=True)
-                heal_in(session, undo.fault, undo.zones)
-                healed.append(
-                    {"fault": undo.fault, "zones": undo.zones, "nodes": undo.nodes, "run_folder": undo.run_folder}
-                )
-        finally:
-            leave()
+    with alone_in(chosen):
+        healed, failed = _heal_all(chosen)
     if as_json:
         click.echo(json.dumps({"region": region, "healed": healed}, indent=2))
     elif healed:
@@ -142,6 +133,31 @@ def recover(region: str, *, as_json: bool) -> None:
         click.echo(f"recovered region {region}: {len(healed)} fault(s) healed, {nodes} usable again")
     else:
         click.echo(f"nothing to recover in region {region}")
+    if failed:
+        raise HarnessError(f"not healed: {'; '.join(failed)}; run this again, or `chaos cluster down`")
+
+
+def _heal_all(region: Region) -> tuple[list[dict[str, Any]], list[str]]:
+    """Heal every outstanding fault, also after one that failed; return what was healed, and what was not and why."""
+    left = outstanding(region)
+    healed: list[dict[str, Any]] = []
+    failed: list[str] = []
+    if not left:
+        return healed, failed
+    session = _recovery_session(region)
+    enter(session)
+    for undo in left:
+        click.echo(f"healing {undo.fault} in {', '.join(undo.zones)} (left by {undo.run_folder})", err=True)
+        try:
+            heal_in(session, undo.fault, undo.zones)
+        except ChaosError as error:
+            failed.append(f"{undo.fault} in {', '.join(undo.zones)} ({error})")
+        else:
+            healed.append(
+                {"fault": undo.fault, "zones": undo.zones, "nodes": undo.nodes, "run_folder": undo.run_folder}
+            )
+    leave()
+    return healed, failed
 
 
 def _recovery_session(region: Region) -> Session:

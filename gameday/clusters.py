@@ -16,7 +16,7 @@ from kubernetes.client.exceptions import ApiException
 from urllib3.exceptions import HTTPError
 
 from gameday.engine import Engine, find_engine
-from gameday.errors import HarnessError
+from gameday.errors import DeadlinePassed, HarnessError, UsageError
 from gameday.paths import PROJECT
 from gameday.regions import Region, api_client, mark_opt_in
 from gameday.shell import run
@@ -27,6 +27,7 @@ from nodeimage.steps import log_file, say, step
 
 TOPOLOGY = PROJECT / "kind-config.yaml"
 _READY_DEADLINE_S = 120.0
+_WHOLE_DEADLINE_S = 60.0
 _CREATE_DEADLINE_S = 300.0
 _INOTIFY_INSTANCES = 1024
 _INOTIFY = Path("/proc/sys/fs/inotify/max_user_instances")
@@ -100,12 +101,6 @@ def is_ready(node: Any) -> bool:  # noqa: ANN401 - the Kubernetes client carries
     return any(item.type == "Ready" and item.status == "True" for item in node.status.conditions or [])
 
 
-def is_up(region: Region, engine: Engine) -> bool:
-    """Tell whether all nodes of a region run and are ready."""
-    states = node_states(region, engine)
-    return bool(states) and all(state.ready for state in states)
-
-
 def up(region: Region, images: Callable[[Engine], tuple[str, str] | None]) -> bool:
     """Bring a region's cluster up; returns False where it was up already and nothing was changed.
 
@@ -113,19 +108,20 @@ def up(region: Region, images: Callable[[Engine], tuple[str, str] | None]) -> bo
     ChaosError where the machine lacks something, kind fails, or a node does not become ready.
     """
     engine = find_engine()
-    if is_up(region, engine):
+    if region.created.exists() and region.nodes(engine):
+        _await_whole(region, engine)
         return False
     topology = load_topology(TOPOLOGY)
     prepare_host()
     node_images = images(engine)
     if region.nodes(engine):
-        with step("remove what is left of a cluster that is not whole"):
+        with step("remove what is left of a cluster that was not created to its end"):
             down(region, engine)
     config = kind_config(topology, region.name, node_images, cgroup_v1=cgroup_v1())
     described = region.folder / "kind.yaml"
     described.write_text(yaml.safe_dump(config, sort_keys=False))
     if not engine.succeeds("network", "inspect", region.network):
-        engine.call("network", "create", "--label", region.label, region.network)
+        _create_network(region, engine)
     with step(f"create cluster {region.cluster} ({len(config['nodes'])} nodes)"):
         log = log_file(f"kind-{region.name}")
         log.unlink(missing_ok=True)
@@ -135,9 +131,33 @@ def up(region: Region, images: Callable[[Engine], tuple[str, str] | None]) -> bo
         )  # fmt: skip
     _pin_addresses(region, engine)
     with step("all nodes ready"):
-        _await_ready(region, engine)
+        _await_ready(region, engine, _READY_DEADLINE_S)
     mark_opt_in(api_client(region.kubeconfig), region.name)
+    region.created.touch()
     return True
+
+
+def _await_whole(region: Region, engine: Engine) -> None:
+    """Wait for a cluster that was created to be ready; where it is not, raise UsageError and remove nothing."""
+    if any(region.undo_folder.glob("*.json")):
+        raise UsageError(f"a fault was left in region {region.name}: run `chaos recover --region {region.name}` first")
+    try:
+        _await_ready(region, engine, _WHOLE_DEADLINE_S)
+    except DeadlinePassed as error:
+        raise UsageError(
+            f"region {region.name} is not whole ({error.seen}): run `chaos cluster down`, then up"
+        ) from error
+
+
+def _create_network(region: Region, engine: Engine) -> None:
+    """Create the region's network; Docker lets a container choose its address only where a subnet was asked for."""
+    create = ("network", "create", "--label", region.label)
+    engine.call(*create, region.network)
+    if engine.name == "docker":
+        (network,) = json.loads(engine.call("network", "inspect", region.network))
+        subnet = network["IPAM"]["Config"][0]["Subnet"]
+        engine.call("network", "rm", region.network)
+        engine.call(*create, "--subnet", subnet, region.network)
 
 
 def _pin_addresses(region: Region, engine: Engine) -> None:
@@ -149,13 +169,13 @@ def _pin_addresses(region: Region, engine: Engine) -> None:
     (region.folder / "addresses.json").write_text(json.dumps({node.name: node.address for node in nodes}))
 
 
-def _await_ready(region: Region, engine: Engine) -> None:
+def _await_ready(region: Region, engine: Engine, deadline_s: float) -> None:
     def look() -> str | None:
         states = node_states(region, engine)
         waiting = [state.name for state in states if not state.ready]
         return ", ".join(waiting) + " not ready" if waiting or not states else None
 
-    wait_until("all nodes to be ready", look, deadline_s=_READY_DEADLINE_S)
+    wait_until("all nodes to be ready", look, deadline_s=deadline_s)
 
 
 def down(region: Region, engine: Engine) -> list[str]:

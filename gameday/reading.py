@@ -120,6 +120,12 @@ class RunFolder:
         )
         if healing is not None and healing <= proofs[0].mono:
             raise Inconclusive("the fault was proved to be in effect only after it began to be healed")
+        lasted = [event for event in of_fault if event.kind == "fault.still_in_effect"]
+        if healing is not None and not (lasted and lasted[0].mono <= healing):
+            seen = next((event.get("seen") for event in of_fault if event.kind == "fault.lapsed"), None)
+            raise Inconclusive(
+                f"the fault was not proved to have lasted until it was healed{f': {seen}' if seen else ''}"
+            )
         return SeenFault(
             fault=begun["fault"], fault_id=begun["fault_id"], zones=tuple(begun["zones"]), nodes=tuple(begun["nodes"]),
             injecting=begun.mono, in_effect=proofs[0].mono, healing=healing, healed=healed,

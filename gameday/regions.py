@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import re
 import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -53,6 +56,18 @@ class Region:
         return self.folder / "kubeconfig"
 
     @property
+    def undo_folder(self) -> Path:
+        """Folder of the undo records of faults that may be in effect."""
+        path = self.folder / "undo"
+        path.mkdir(exist_ok=True)
+        return path
+
+    @property
+    def created(self) -> Path:
+        """A file that is there when the cluster was created to its end, addresses pinned and opt-in mark set."""
+        return self.folder / "created"
+
+    @property
     def label(self) -> str:
         """Label of every container that the harness makes for the region."""
         return f"{CONTAINER_LABEL}={self.name}"
@@ -85,13 +100,31 @@ def region_named(name: str) -> Region:
     return Region(name)
 
 
+@contextmanager
+def alone_in(region: Region) -> Iterator[None]:
+    """Keep every other run, recovery, up and down out of a region; raises UsageError where one is under way.
+
+    Two runs at once would heal each other's faults, and each would judge what the other did.
+    """
+    with (region.folder.with_name(f"{region.name}.lock")).open("w") as handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise UsageError(f"another command works on region {region.name}: wait until it has ended") from error
+        yield
+
+
 def api_client(kubeconfig: Path) -> client.ApiClient:
     """Return a client of the API server that a kubeconfig names; raises UsageError where there is none in it."""
     if not kubeconfig.is_file():
         raise UsageError(f"there is no kubeconfig {kubeconfig}: run `chaos cluster up` first, or name another file")
     try:
-        return config.new_client_from_config(config_file=str(kubeconfig))
-    except (config.ConfigException, yaml.YAMLError, TypeError, AttributeError, ValueError) as error:
+        settings = client.Configuration()
+        config.load_kube_config(config_file=str(kubeconfig), client_configuration=settings)
+        # a proxy of the environment is not for a server on loopback
+        settings.proxy = None
+        return client.ApiClient(settings)
+    except (OSError, config.ConfigException, yaml.YAMLError, TypeError, AttributeError, ValueError) as error:
         raise UsageError(f"{kubeconfig} is not a kubeconfig: {' '.join(str(error).split())}") from error
 
 

@@ -18,6 +18,8 @@ _TOLD = {
     "fault.injected": ("$fault injected", ("zones", "nodes")),
     "fault.in_effect": ("$fault proved to be in effect", ("zones", "nodes", "proof")),
     "fault.not_in_effect": ("$fault not in effect", ("zones", "nodes", "seen")),
+    "fault.still_in_effect": ("$fault proved to have lasted", ("zones", "nodes", "proof")),
+    "fault.lapsed": ("$fault did not last", ("zones", "nodes", "seen")),
     "fault.healing": ("$fault healing", ("zones", "nodes")),
     "fault.healed": ("$fault healed", ("zones", "nodes")),
     "provider.act": ("$act", ("node",)),

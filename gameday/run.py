@@ -6,7 +6,7 @@ import importlib.metadata
 import json
 import signal
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from faults.actions import heal_in
-from faults.undo import outstanding
+from faults.undo import Undo, outstanding
 from gameday.contract import Contract
 from gameday.errors import ChaosError, ExitCode, Inconclusive, UsageError
 from gameday.experiment import Experiment
@@ -46,11 +46,14 @@ class Run:
     session: Session
     progress: Progress
     interrupted: str | None = None
+    refused: bool = False
 
     def execute(self, toolkit: Callable[[], dict[str, Any]]) -> tuple[list[Verdict], ExitCode]:
         """Run the experiment by `toolkit`, which returns Chaos Toolkit's journal; always heals, always judges."""
         session = self.session
         enter(session)
+        # outside of Chaos Toolkit's own part a SIGTERM is a Ctrl-C
+        signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGINT))
         session.verdict_of = self._verdict_of
         session.timeline.append("run.begin", "harness")
         watch, provider = ClusterWatch(session, [NAMESPACE]), ProviderRole(session)
@@ -65,7 +68,10 @@ class Run:
         except Inconclusive as error:
             session.timeline.append("preflight.failed", "harness", message=str(error))
             self.progress.note(str(error))
-        except ChaosError as error:
+        except KeyboardInterrupt:
+            self.interrupted = "interrupted"
+            session.timeline.append("run.interrupted", "harness", status="interrupted")
+        except Exception as error:  # noqa: BLE001 - whatever it is, the run is healed, judged and reported
             self._error("run", error)
         finally:
             with _signals_ignored():
@@ -82,6 +88,7 @@ class Run:
         left = outstanding(self.session.region)
         if left:
             zones = ", ".join(zone for undo in left for zone in undo.zones)
+            self.refused = True
             raise Inconclusive(f"an earlier run left a fault in {zones}: run `chaos recover` first")
         self.progress.phase("preflight")
         try:
@@ -91,20 +98,31 @@ class Run:
 
     def _note_journal(self, journal: dict[str, Any]) -> None:
         """Write down what Chaos Toolkit forgives: an activity that failed leaves its status "completed"."""
-        states = [state for state in (journal.get("steady_states") or {}).values() if state]
+        found = journal.get("steady_states") or {}
         activities = [*(journal.get("run") or []), *(journal.get("rollbacks") or [])]
-        activities += [probe for state in states for probe in state.get("probes") or []]
+        activities += [probe for state in found.values() if state for probe in state.get("probes") or []]
         for activity in activities:
-            if activity["status"] == "failed":
+            # one that was interrupted has no status
+            if activity.get("status") == "failed":
                 trace = activity.get("exception") or ["no reason given"]
                 message = f"{activity['activity']['name']}: {str(trace[-1]).strip()}"
                 self.session.timeline.append("error", "harness", where="activity", message=message)
+        self._note_after(found.get("after"))
         before = (journal.get("steady_states") or {}).get("before")
         if before and not before["steady_state_met"]:
             raise Inconclusive("the steady state was not met before the method: nothing was broken")
         if journal["status"] in ("interrupted", "aborted"):
             self.interrupted = journal["status"]
             self.session.timeline.append("run.interrupted", "harness", status=journal["status"])
+
+    def _note_after(self, state: dict[str, Any] | None) -> None:
+        """Write down that the lakehouse was not whole in the end; a promise that is not held speaks for itself."""
+        for probe in (state or {}).get("probes") or []:
+            activity = probe.get("activity") or {}
+            promised = (activity.get("provider") or {}).get("module") == "probes.promises"
+            if probe.get("tolerance_met") is False and not promised:
+                message = f"the steady state was not met after the method: {activity.get('name')}"
+                self.session.timeline.append("error", "harness", where="steady state", message=message)
 
     def _verdict_of(self, promise: str) -> str:
         if not any(event.kind == "load.end" for event in read_timeline(self.session.folder / "timeline.jsonl")):
@@ -117,11 +135,16 @@ class Run:
         session = self.session
         if isinstance(session.load, Load):
             self._attempt("stopping the load", partial(session.load.stop, _LOAD_STOP_DEADLINE_S))
-        for undo in outstanding(session.region):
+        for undo in self._own_faults():
             self.progress.note(f"healing {undo.fault} in {', '.join(undo.zones)}")
             self._attempt("healing", partial(heal_in, session, undo.fault, undo.zones))
+        if self.refused:
+            return
         self.progress.phase("settle")
         self._attempt("settling", lambda: settle(session, SETTLE_DEADLINE_S))
+
+    def _own_faults(self) -> list[Undo]:
+        return [undo for undo in outstanding(self.session.region) if undo.run_folder == str(self.session.folder)]
 
     def _attempt(self, what: str, act: Callable[[], object]) -> None:
         try:
@@ -130,7 +153,9 @@ class Run:
             self._error(what, error)
 
     def _error(self, where: str, error: Exception) -> None:
-        self.session.timeline.append("error", "harness", where=where, message=str(error) or repr(error))
+        # a full disk must not keep the clean-up from going on; the verdicts will lack their evidence
+        with suppress(OSError):
+            self.session.timeline.append("error", "harness", where=where, message=str(error) or repr(error))
         self.progress.note(f"{where}: {error}")
 
     def _conclude(self) -> tuple[list[Verdict], ExitCode]:

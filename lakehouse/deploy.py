@@ -140,7 +140,7 @@ def _unhealthy(engine: Engine, container: Container, health: provider.Health) ->
 
 def _unanswered(address: str, path: str = "/readyz") -> str | None:
     try:
-        answer = httpx.get(f"{address}{path}", timeout=2)
+        answer = httpx.get(f"{address}{path}", timeout=2, trust_env=False)
     except httpx.HTTPError as error:
         return f"no answer ({type(error).__name__})"
     return None if answer.status_code == httpx.codes.OK else f"it answers {answer.status_code}"

@@ -103,3 +103,9 @@ class Running:
             if "locust" in line and str(self.runs) in line:
                 found.append(line)
         return found
+
+
+def verdicts_in(runs: Path) -> dict[str, str]:
+    """Return the verdict of each promise of the one run in a folder."""
+    (path,) = runs.glob("*/verdicts.json")
+    return {item["promise"]: item["verdict"] for item in json.loads(path.read_text())}

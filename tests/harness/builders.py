@@ -156,6 +156,7 @@ class SyntheticRun:
         self.add(INJECTED_S, "fault.injected", "fault", **fault)
         self.add(IN_EFFECT_S, "fault.in_effect", "fault", **fault, proof="no answer")
         self.add(50, "provider.act", "provider", act="node-removed", node=f"eu-{self.zones[0]}")
+        self.add(HEALING_S - 0.1, "fault.still_in_effect", "fault", **fault, proof="no answer")
         self.add(HEALING_S, "fault.healing", "fault", **fault)
         self.add(HEALED_S, "fault.healed", "fault", **fault)
         self.add(LOAD_END_S, "load.end", **load)

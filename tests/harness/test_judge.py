@@ -68,6 +68,8 @@ SPOILT: dict[str, tuple[Callable[[SyntheticRun], object], str]] = {
     "proof in doubt": (in_doubt, "not proved to be in effect: the port answers"),
     "proof of another zone": (other_zone, "not proved to be in effect"),
     "proof too late": (lambda run: run.move("fault.in_effect", HEALED_S), "only after it began to be healed"),
+    "no second proof": (lambda run: run.without("fault.still_in_effect"), "not proved to have lasted"),
+    "second proof too late": (lambda run: run.move("fault.still_in_effect", HEALED_S), "not proved to have lasted"),
     "another fault": (another_fault, "several faults"),
     "fault outlasts the load": (lambda run: run.without("fault.healing"), "outlasted the load"),
     "load was cut short": (lambda run: run.without("load.end"), "the load did not run to its end"),
