@@ -18,8 +18,12 @@ from lakehouse.images import node_images
 REGION = os.environ.get("CHAOS_TEST_REGION", "east")
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put all tests of the shared cluster into one group, so that xdist never runs two of their faults at once."""
+    """Put all tests of the shared cluster into one group, so that xdist never runs two of their faults at once.
+
+    First of all, since xdist reads the groups in the same hook.
+    """
     for item in items:
         if item.get_closest_marker("cluster"):
             item.add_marker(pytest.mark.xdist_group("cluster"))
