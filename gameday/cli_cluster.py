@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from gameday import clusters
-from gameday.cli_errors import says_errors
+from gameday.cli_errors import ChaosGroup, says_errors
 from gameday.engine import Engine, find_engine
 from gameday.errors import UsageError
 from gameday.regions import Region, alone_in, region_named
@@ -28,7 +28,7 @@ region_option = click.option(
 )
 
 
-@click.group()
+@click.group(cls=ChaosGroup)
 def cluster() -> None:
     """Bring the Kubernetes of a region up and down.
 

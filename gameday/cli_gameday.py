@@ -14,7 +14,7 @@ import click
 from rich.console import Console
 
 from gameday.cli_cluster import region_option
-from gameday.cli_errors import says_errors
+from gameday.cli_errors import ChaosCommand, says_errors
 from gameday.cli_run import CONTRACT, runs_option
 from gameday.clusters import TOPOLOGY
 from gameday.clusters import up as cluster_up
@@ -33,7 +33,7 @@ from lakehouse.images import node_images
 from nodeimage.steps import say
 
 
-@click.command()
+@click.command(cls=ChaosCommand)
 @click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path))
 @region_option
 @runs_option

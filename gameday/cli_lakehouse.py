@@ -10,13 +10,13 @@ from rich.console import Console
 from rich.table import Table
 
 from gameday.cli_cluster import region_option
-from gameday.cli_errors import says_errors
+from gameday.cli_errors import ChaosGroup, says_errors
 from gameday.engine import find_engine
 from gameday.regions import region_named
 from lakehouse import deploy
 
 
-@click.group()
+@click.group(cls=ChaosGroup)
 def lakehouse() -> None:
     """Deploy the lakehouse on a region's cluster, and look at it.
 

@@ -15,7 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from gameday import judge as judging
-from gameday.cli_errors import says_errors
+from gameday.cli_errors import ChaosCommand, says_errors
 from gameday.contract import Contract, load_contract
 from gameday.errors import ExitCode, UsageError, worst
 from gameday.experiment import activities, read_document
@@ -58,7 +58,7 @@ def result_code(verdicts_by_folder: Mapping[Path, Sequence[judging.Verdict]]) ->
     return worst([judging.exit_code(list(verdicts)) for verdicts in verdicts_by_folder.values()])
 
 
-@click.command()
+@click.command(cls=ChaosCommand)
 @click.argument("run_folders", metavar="RUN_FOLDER...", nargs=-1, required=True, type=click.Path(path_type=Path))
 @_contract_option
 @_json_option
@@ -87,7 +87,7 @@ def judge(context: click.Context, run_folders: tuple[Path, ...], contract_path: 
     context.exit(int(code))
 
 
-@click.command()
+@click.command(cls=ChaosCommand)
 @_contract_option
 @click.option(
     "--experiments", type=click.Path(path_type=Path), default=PROJECT / "experiments", help="The folder of experiments."
@@ -138,7 +138,8 @@ def _promise_of(activity: Mapping[str, Any]) -> str:
     provider = activity.get("provider")
     if not isinstance(provider, dict) or provider.get("module") != PROMISES_MODULE:
         return ""
-    return str((provider.get("arguments") or {}).get("promise", ""))
+    arguments = provider.get("arguments")
+    return str(arguments.get("promise", "")) if isinstance(arguments, dict) else ""
 
 
 def _promise_table(rows: Sequence[Mapping[str, Any]]) -> Table:

@@ -13,7 +13,7 @@ from rich.console import Console
 from faults.actions import heal_in
 from faults.undo import outstanding
 from gameday.cli_cluster import region_option
-from gameday.cli_errors import says_errors
+from gameday.cli_errors import ChaosCommand, says_errors
 from gameday.clusters import TOPOLOGY
 from gameday.contract import load_contract
 from gameday.engine import find_engine
@@ -98,7 +98,7 @@ def _dispatch(ctx: click.Context, **options: Any) -> None:  # noqa: ANN401 - cli
     raise click.exceptions.Exit(int(code))
 
 
-run = click.Command(
+run: click.Command = ChaosCommand(
     "run",
     callback=click.pass_context(_dispatch),
     params=[*toolkit_run.params],
@@ -113,7 +113,7 @@ for _option in (region_option, runs_option, kubeconfig_option):
     run = _option(run)
 
 
-@click.command()
+@click.command(cls=ChaosCommand)
 @region_option
 @click.option("--json", "as_json", is_flag=True, help="Print what was healed as JSON, for machines.")
 @says_errors

@@ -185,14 +185,3 @@ def test_an_error_of_the_harness_becomes_one_sentence_and_its_exit_code(error: E
     assert result.exit_code == code
     assert result.stdout == ""
     assert result.stderr == " ".join(str(error).split()) + "\n"
-
-
-def test_an_exception_that_is_a_bug_keeps_its_traceback() -> None:
-    """Only errors of the harness are made into sentences."""
-
-    @click.command()
-    @says_errors
-    def command() -> None:
-        raise KeyError("bug")
-
-    assert isinstance(run(command).exception, KeyError)
