@@ -24,6 +24,7 @@ class Undo:
 
 def remember(region: Region, undo: Undo) -> None:
     """Write a record; it is whole on disk when this returns."""
+    region.undo_folder.mkdir(parents=True, exist_ok=True)
     path = region.undo_folder / f"{undo.fault_id}.json"
     scratch = path.with_suffix(".part")
     with scratch.open("w") as handle:

@@ -118,6 +118,7 @@ def up(region: Region, images: Callable[[Engine], tuple[str, str] | None]) -> bo
         with step("remove what is left of a cluster that was not created to its end"):
             down(region, engine)
     config = kind_config(topology, region.name, node_images, cgroup_v1=cgroup_v1())
+    region.make_folder()
     described = region.folder / "kind.yaml"
     described.write_text(yaml.safe_dump(config, sort_keys=False))
     if not engine.succeeds("network", "inspect", region.network):
@@ -190,7 +191,7 @@ def down(region: Region, engine: Engine) -> list[str]:
     if engine.succeeds("network", "inspect", region.network):
         engine.call("network", "rm", region.network)
         removed.append(region.network)
-    if region.kubeconfig.exists() or removed:
+    if region.folder.exists():
         shutil.rmtree(region.folder)
     return removed
 

@@ -45,10 +45,12 @@ class Region:
 
     @property
     def folder(self) -> Path:
-        """Folder of the region's files; made where it is not there."""
-        path = state_dir() / "regions" / self.name
-        path.mkdir(parents=True, exist_ok=True, mode=0o700)
-        return path
+        """Folder of the region's files; there once something was made for the region."""
+        return state_dir() / "regions" / self.name
+
+    def make_folder(self) -> None:
+        """Make the region's folder, readable by the user alone, where it is not there."""
+        self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
 
     @property
     def kubeconfig(self) -> Path:
@@ -58,9 +60,7 @@ class Region:
     @property
     def undo_folder(self) -> Path:
         """Folder of the undo records of faults that may be in effect."""
-        path = self.folder / "undo"
-        path.mkdir(exist_ok=True)
-        return path
+        return self.folder / "undo"
 
     @property
     def created(self) -> Path:
@@ -85,6 +85,7 @@ class Region:
         path = self.folder / "credentials.json"
         if not path.exists():
             made = {name: secrets.token_hex(16) for name in ("postgres", "object_store_key", "object_store_secret")}
+            self.make_folder()
             path.touch(mode=0o600)
             path.write_text(json.dumps(made))
         read: dict[str, str] = json.loads(path.read_text())
@@ -106,7 +107,9 @@ def alone_in(region: Region) -> Iterator[None]:
 
     Two runs at once would heal each other's faults, and each would judge what the other did.
     """
-    with (region.folder.with_name(f"{region.name}.lock")).open("w") as handle:
+    lock = region.folder.with_name(f"{region.name}.lock")
+    lock.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    with lock.open("w") as handle:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
