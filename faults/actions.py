@@ -22,7 +22,7 @@ from gameday.regions import check_opt_in
 from gameday.session import Session, current, event_fields
 
 FAULTS: dict[str, Fault] = {fault.name: fault for fault in (ZonePowerLoss(), ZoneDrain())}
-_IN_EFFECT_DEADLINE_S = 30.0
+_IN_EFFECT_DEADLINE_S = 15.0
 
 
 def fault_named(name: str) -> Fault:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 import uuid
 
 import pyarrow as pa
@@ -31,13 +30,11 @@ def test_every_zone_has_a_ready_node_of_the_declared_size(lakehouse: Lakehouse) 
     assert all(item["ready"] for item in state["nodes"])
 
 
-def test_up_on_a_running_cluster_is_quick_and_changes_nothing(lakehouse: Lakehouse) -> None:
+def test_up_on_a_running_cluster_changes_nothing(lakehouse: Lakehouse) -> None:
     """A second `up` finds everything there."""
     engine = find_engine()
     before = {item.name: item.pid for item in lakehouse.region.nodes(engine)}
-    started = time.monotonic()
     _chaos("cluster", "up", "--region", lakehouse.region.name)
-    assert time.monotonic() - started < 10
     assert {item.name: item.pid for item in lakehouse.region.nodes(engine)} == before
 
 
@@ -88,9 +85,7 @@ def test_a_second_region_comes_beside_the_first_and_goes_without_a_trace(lakehou
     volumes = set(engine.call("volume", "ls", "--quiet").split())
     _chaos("cluster", "up", "--region", second.name)
     assert len(second.nodes(engine)) == len(before)
-    started = time.monotonic()
     _chaos("cluster", "down", "--region", second.name)
-    assert time.monotonic() - started < 10
     assert second.nodes(engine) == []
     assert not engine.succeeds("network", "inspect", second.network)
     assert set(engine.call("volume", "ls", "--quiet").split()) == volumes

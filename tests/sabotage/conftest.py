@@ -18,7 +18,13 @@ from gameday.paths import PROJECT
 def shortened(tmp_path: Path) -> Shortened:
     """Return a function that writes a shipped experiment with fewer promises and a shorter observation."""
 
-    def write(name: str, *, promises: tuple[str, ...] = (), observe_s: float | None = None) -> Path:
+    def write(
+        name: str,
+        *,
+        promises: tuple[str, ...] = (),
+        observe_s: float | None = None,
+        baseline_s: float | None = None,
+    ) -> Path:
         document: dict[str, Any] = yaml.safe_load((EXPERIMENTS / f"{name}.yaml").read_text())
         hypothesis = document["steady-state-hypothesis"]
         if promises:
@@ -28,8 +34,9 @@ def shortened(tmp_path: Path) -> Shortened:
                 if probe["provider"].get("arguments", {}).get("promise", promises[0]) in promises
             ]
         for activity in document["method"]:
-            if activity["provider"]["func"] == "observe" and observe_s is not None:
-                activity["provider"]["arguments"]["seconds"] = observe_s
+            wanted = {"observe": observe_s, "baseline": baseline_s}.get(activity["provider"]["func"])
+            if wanted is not None:
+                activity["provider"]["arguments"]["seconds"] = wanted
         path = tmp_path / f"{name}.yaml"
         path.write_text(yaml.safe_dump(document, sort_keys=False))
         return path
