@@ -52,8 +52,8 @@ class Run:
         """Run the experiment by `toolkit`, which returns Chaos Toolkit's journal; always heals, always judges."""
         session = self.session
         enter(session)
-        # a SIGTERM is a Ctrl-C outside of Chaos Toolkit's own part; and both count, even where a shell that started us in
-        # the background had SIGINT ignored
+        # a SIGTERM is a Ctrl-C outside of Chaos Toolkit's own part; and both count, even where a shell that started us
+        # in the background had SIGINT ignored
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, signal.default_int_handler)
         session.verdict_of = self._verdict_of
