@@ -9,7 +9,16 @@ from pathlib import Path
 from typing import Any
 
 from gameday.errors import Inconclusive
-from gameday.records import LedgerEntry, ReadBack, Request, read_ledger, read_read_back, read_requests
+from gameday.records import (
+    LedgerEntry,
+    ReadBack,
+    Request,
+    Workload,
+    read_ledger,
+    read_read_back,
+    read_requests,
+    read_workloads,
+)
 from gameday.timeline import Event, read_timeline
 
 
@@ -58,6 +67,11 @@ class RunFolder:
     def requests(self) -> list[Request]:
         """All operations of all clients, ordered by their intended start."""
         return _present(read_requests(self.path), "recorded operation (requests-*.jsonl)")
+
+    @cached_property
+    def workloads(self) -> list[Workload]:
+        """All workloads of all clients, ordered by when they were submitted; a run may rightly have none."""
+        return read_workloads(self.path)
 
     @cached_property
     def ledger(self) -> list[LedgerEntry]:

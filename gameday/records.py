@@ -1,4 +1,4 @@
-"""What the clients saw, as they write it and as the judge reads it: requests, and the ledger of writes.
+"""What the clients saw, as they write it and as the judge reads it: requests, workloads, and the ledger of writes.
 
 One request is one operation of a client with all its standard retries. Times are seconds of the machine's monotonic
 clock (see `gameday.timeline`); `wall` is the wall clock at `started`.
@@ -15,6 +15,8 @@ from gameday.timeline import JsonLines, read_json_lines
 
 Outcome = Literal["ok", "error", "dropped", "unfinished"]
 LedgerState = Literal["attempted", "acknowledged", "unknown", "rejected"]
+WorkloadState = Literal["submitted", "accepted", "running", "succeeded", "failed", "unfinished"]
+ENDED: tuple[WorkloadState, ...] = ("succeeded", "failed", "unfinished")
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,13 +82,82 @@ class ReadBack:
     error: str | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class WorkloadStep:
+    """One step in the life of a workload: a piece of work that lasts, such as a long query or a Spark job.
+
+    workload    the client's name for it, unique in the run; for a Spark job also the label of its pods
+    kind        what it is: long_query (of Presto), job, reference (of Spark: the same job, undisturbed)
+    state       submitted; accepted (the engine has taken it); running (work on it was seen being done; written again
+                whenever its progress is looked at); succeeded; failed (by the engine's own word, or because it is
+                gone); unfinished (in flight when the load was stopped)
+    engine_id   the engine's own name for it, once it has one
+    error       the engine's own words for why it failed; error_code its own number, where it has any
+    result      what it returned, as text that is equal if and only if the results are
+    details     numbers of the engine: completed_tasks, failed_tasks, parameters (text: equal for equal work) …
+    """
+
+    engine: str
+    workload: str
+    kind: str
+    state: WorkloadState
+    mono: float
+    wall: float
+    engine_id: str | None = None
+    error: str | None = None
+    error_code: int | None = None
+    result: str | None = None
+    details: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Workload:
+    """A workload as all its steps tell it; `steps` are ordered by time and not empty."""
+
+    steps: tuple[WorkloadStep, ...]
+
+    @property
+    def name(self) -> str:
+        """The client's name for it."""
+        return self.steps[0].workload
+
+    @property
+    def engine(self) -> str:
+        """The engine it is work for."""
+        return self.steps[0].engine
+
+    @property
+    def kind(self) -> str:
+        """What it is."""
+        return self.steps[0].kind
+
+    @property
+    def last(self) -> WorkloadStep:
+        """The latest step: how it ended, if it did."""
+        return self.steps[-1]
+
+    def at(self, *states: WorkloadState) -> float | None:
+        """Return when it first was in one of these states (monotonic seconds), None if it never was."""
+        return next((step.mono for step in self.steps if step.state in states), None)
+
+    def in_flight_at(self, moment: float) -> bool:
+        """Tell whether the engine had taken it before a moment and had not finished it by then."""
+        taken, ended = self.at("accepted", "running"), self.at(*ENDED)
+        return taken is not None and taken < moment and (ended is None or ended > moment)
+
+    def detail(self, name: str) -> Any:  # noqa: ANN401 - JSON values
+        """Return the latest value of a number of the engine, None where no step has it."""
+        return next((step.details[name] for step in reversed(self.steps) if name in step.details), None)
+
+
 class Recorder:
-    """Appends requests and ledger entries of one process to files of its own in the run folder."""
+    """Appends requests, ledger entries and workloads of one process to files of its own in the run folder."""
 
     def __init__(self, folder: Path, process: str) -> None:
-        """Open `requests-PROCESS.jsonl` and `ledger-PROCESS.jsonl` in `folder`; raises OSError where that fails."""
+        """Open `requests-`, `ledger-` and `workloads-PROCESS.jsonl` in `folder`; raises OSError where that fails."""
         self._requests = JsonLines(folder / f"requests-{process}.jsonl")
         self._ledger = JsonLines(folder / f"ledger-{process}.jsonl")
+        self._workloads = JsonLines(folder / f"workloads-{process}.jsonl")
 
     def request(self, request: Request) -> None:
         """Write down one finished operation."""
@@ -96,10 +167,15 @@ class Recorder:
         """Write down one step of a write."""
         self._ledger.append(asdict(entry))
 
+    def workload(self, step: WorkloadStep) -> None:
+        """Write down one step of a workload."""
+        self._workloads.append(asdict(step))
+
     def close(self) -> None:
-        """Close both files."""
+        """Close all files."""
         self._requests.close()
         self._ledger.close()
+        self._workloads.close()
 
 
 def write_read_back(folder: Path, found: Iterable[ReadBack]) -> None:
@@ -122,6 +198,15 @@ def read_requests(folder: Path) -> list[Request]:
 def read_ledger(folder: Path) -> list[LedgerEntry]:
     """Return all ledger entries of a run, ordered by time."""
     return sorted((LedgerEntry(**line) for line in _read(folder, "ledger-*.jsonl")), key=lambda item: item.mono)
+
+
+def read_workloads(folder: Path) -> list[Workload]:
+    """Return all workloads of a run, ordered by when they were submitted."""
+    steps: dict[tuple[str, str], list[WorkloadStep]] = {}
+    for line in sorted(_read(folder, "workloads-*.jsonl"), key=lambda line: line["mono"]):
+        step = WorkloadStep(**line)
+        steps.setdefault((step.engine, step.workload), []).append(step)
+    return [Workload(tuple(own)) for own in steps.values()]
 
 
 def read_read_back(folder: Path) -> list[ReadBack]:

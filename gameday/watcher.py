@@ -134,12 +134,25 @@ def pod_fields(pod: Any, zones: dict[str, str | None]) -> dict[str, Any]:  # noq
         "uid": pod.metadata.uid,
         "app": labels.get("app.kubernetes.io/name"),
         "formation": labels.get("lakehouse/formation"),
+        **_workload_fields(labels),
         "node": pod.spec.node_name,
         "zone": zones.get(pod.spec.node_name) if pod.spec.node_name else None,
         "phase": pod.status.phase,
         "ready": bool(ready and ready.status == "True"),
         "deleting": pod.metadata.deletion_timestamp is not None,
         "unschedulable": scheduled.message if scheduled and scheduled.reason == "Unschedulable" else None,
+    }
+
+
+def _workload_fields(labels: dict[str, str]) -> dict[str, str | None]:
+    """Return what a pod does for a workload: None for those that a formation runs for good.
+
+    `role` and `executor` are Spark's own labels, by which it finds its pods.
+    """
+    return {
+        "workload": labels.get("lakehouse/workload"),
+        "role": labels.get("spark-role"),
+        "executor": labels.get("spark-exec-id"),
     }
 
 
@@ -182,6 +195,7 @@ def _assigned(pod: Any, zones: dict[str, str | None]) -> dict[str, Any]:  # noqa
         "node": pod.spec.node_name,
         "zone": zones.get(pod.spec.node_name),
         "formation": (pod.metadata.labels or {}).get("lakehouse/formation"),
+        **_workload_fields(pod.metadata.labels or {}),
         "daemon": any(owner.kind in ("DaemonSet", "Node") for owner in pod.metadata.owner_references or []),
         "cpu_millis": sum(_millis(request.get("cpu", "0")) for request in requests),
         "memory_bytes": sum(_bytes(request.get("memory", "0")) for request in requests),
