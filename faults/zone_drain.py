@@ -8,11 +8,10 @@ from contextlib import contextmanager
 from typing import Any
 
 from chaosk8s.node.actions import cordon_node, uncordon_node
-from kubernetes import client
-from kubernetes.client.exceptions import ApiException
 from kubernetes.config import kube_config
 
 from gameday.errors import HarnessError
+from gameday.evictions import evict
 from gameday.session import Session
 from gameday.topology import ZONE_LABEL
 
@@ -95,20 +94,10 @@ def _evict_all(session: Session, node: str) -> None:
         left = _evictable(session, node)
         for pod in left:
             if pod.metadata.deletion_timestamp is None:
-                _evict(session, pod.metadata.name, pod.metadata.namespace)
+                evict(session, pod.metadata.name, pod.metadata.namespace)
         return ", ".join(pod.metadata.name for pod in left) + " still there" if left else None
 
     session.wait(f"all pods of {node} to be evicted", look, _DRAIN_DEADLINE_S)
-
-
-def _evict(session: Session, name: str, namespace: str) -> None:
-    body = client.V1Eviction(metadata=client.V1ObjectMeta(name=name, namespace=namespace))
-    try:
-        session.core.create_namespaced_pod_eviction(name, namespace, body)
-    except ApiException as error:
-        # 404: it went by itself; 429: its disruption budget says not now
-        if error.status not in (404, 429):
-            raise HarnessError(f"the pod {name} was not evicted: {error.reason}") from error
 
 
 @contextmanager

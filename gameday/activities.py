@@ -5,40 +5,63 @@ The faults have actions of their own (`faults.actions`), and what is seen has pr
 
 from __future__ import annotations
 
+import json
 import time
+from typing import Any
 
+from loadgen.spark_reference import run_reference
+
+from gameday.contract import Contract, load_contract
 from gameday.errors import HarnessError
-from gameday.records import read_ledger, read_requests, write_read_back
+from gameday.paths import PROJECT
+from gameday.records import ENDED, Recorder, Workload, read_ledger, read_requests, read_workloads, write_read_back
 from gameday.session import Session, current
 from gameday.timeline import now
 from gameday.watcher import capacity
 from loadgen.process import Load
-from loadgen.readback import read_back_mds
-from loadgen.schedule import declared_rates
+from loadgen.readback import read_back_mds, read_back_presto
+from loadgen.schedule import ARRIVALS_PER_S, declared_rates
 
-# Arrivals a second of each engine's load. Two replicas of MDS carry this and one does not, which is what
-# S5.mds.two-zones turns on.
-ARRIVALS_PER_S = {"mds": 5.0}
-_LOAD_READY_DEADLINE_S = 60.0
+_READ_BACK = {"mds": read_back_mds, "presto": read_back_presto}
+# Spark's load begins when its jobs run: three Java processes each.
+_LOAD_READY_DEADLINE_S = {"mds": 60.0, "presto": 60.0, "spark": 150.0}
 _LOAD_STOP_DEADLINE_S = 20.0
 _READ_BACK_DEADLINE_S = 60.0
+_REFERENCE_DEADLINE_S = 120.0
 # How long success must last while we wait for a recovery: a little longer than the judge's own 10 s, so that it finds
 # those within what was recorded.
 _SUSTAINED_S = 12.0
-_SLOW_S = 1.0
 
 
-def begin_load(engine: str) -> None:
-    """Start the load of an engine in a process of its own and wait until its arrivals begin."""
+def begin_load(engine: str, jobs: list[dict[str, Any]] | None = None) -> None:
+    """Start the load of an engine in a process of its own and wait until its arrivals begin.
+
+    `jobs` are those that Spark's clients submit, as `loadgen.spark` has them; the load begins when they run.
+    """
+    begin_loads([engine], jobs)
+
+
+def begin_loads(engines: list[str], jobs: list[dict[str, Any]] | None = None) -> None:
+    """Start the loads of several engines side by side and wait until the arrivals of all have begun."""
     session = current()
-    if engine not in ARRIVALS_PER_S:
-        raise HarnessError(f"there is no load for the engine {engine!r}")
-    load = Load(session.endpoints[engine], session.folder, arrivals_per_s=ARRIVALS_PER_S[engine])
-    session.load = load
-    session.awaiting(f"the load of {engine} to begin", _LOAD_READY_DEADLINE_S, "starting")
-    load.start()
-    load.wait_ready(_LOAD_READY_DEADLINE_S)
-    session.timeline.append("load.begin", "harness", **_declared(engine))
+    unknown = [engine for engine in engines if engine not in ARRIVALS_PER_S]
+    if unknown:
+        raise HarnessError(f"there is no load for the engine {unknown[0]!r}: there are {', '.join(ARRIVALS_PER_S)}")
+    for engine in engines:
+        options = ["--jobs", json.dumps(jobs)] if engine == "spark" and jobs else []
+        load = Load(
+            engine,
+            session.endpoints[engine],
+            session.folder,
+            arrivals_per_s=ARRIVALS_PER_S[engine],
+            options=options,
+        )
+        session.loads[engine] = load
+        load.start()
+    for engine in engines:
+        session.awaiting(f"the load of {engine} to begin", _LOAD_READY_DEADLINE_S[engine], "starting")
+        session.loads[engine].wait_ready(_LOAD_READY_DEADLINE_S[engine])
+        session.timeline.append("load.begin", "harness", **_declared(engine))
 
 
 def baseline(seconds: float) -> None:
@@ -54,8 +77,8 @@ def observe(seconds: float) -> None:
 
 
 def await_recovery(deadline_s: float) -> bool:
-    """Wait for 12 s without a failed or slow request; False after `deadline_s` seconds, a finding and no error."""
-    session = current()
+    """Wait for 12 s without a failed or slow request of any engine; False after `deadline_s` seconds, a finding."""
+    session, contract = current(), _contract()
     _, begun = now()
     session.timeline.append("phase.begin", "harness", phase="recovery")
 
@@ -65,39 +88,88 @@ def await_recovery(deadline_s: float) -> bool:
         if moment - begun < _SUSTAINED_S:
             return f"{moment - begun:.0f} of {_SUSTAINED_S:.0f} s observed"
         recent = [request for request in read_requests(session.folder) if request.ended >= moment - _SUSTAINED_S]
-        bad = sum(request.outcome != "ok" or request.latency_s > _SLOW_S for request in recent)
-        return (
-            None
-            if recent and not bad
-            else f"{bad} of {len(recent)} failed or were slow in the last {_SUSTAINED_S:.0f} s"
-        )
+        bad = [
+            request
+            for request in recent
+            if request.outcome != "ok" or request.latency_s > contract.recovery.slow_after_s_of(request.engine)
+        ]
+        silent = set(session.loads) - {request.engine for request in recent}
+        if recent and not bad and not silent:
+            return None
+        told = f"{len(bad)} of {len(recent)} failed or were slow in the last {_SUSTAINED_S:.0f} s"
+        return f"{told}; none of {', '.join(sorted(silent))} was answered" if silent else told
 
     recovered = session.waited(f"{_SUSTAINED_S:.0f} s without a failed or slow request", look, deadline_s)
     session.timeline.append("phase.end", "harness", phase="recovery")
     return recovered
 
 
-def end_load(engine: str) -> None:
-    """Stop the load, read the ledger back, and write down both; after this the run can be judged."""
+def await_jobs(deadline_s: float) -> bool:
+    """Wait until every Spark job of the load has ended; False after `deadline_s` seconds, a finding and no error."""
     session = current()
-    load = _check_alive(session)
+
+    def look() -> str | None:
+        _check_alive(session)
+        jobs = [workload for workload in read_workloads(session.folder) if workload.engine == "spark"]
+        running = [f"{job.name} ({job.detail('completed_tasks')} tasks done)" for job in jobs if not _has_ended(job)]
+        return None if jobs and not running else ", ".join(running) or "no job was submitted"
+
+    return session.waited("the jobs to end", look, deadline_s)
+
+
+def end_load(engine: str) -> None:
+    """Stop the load of an engine, read its writes back, and write down both; after the last the run can be judged."""
+    session = current()
+    load = _check_alive(session)[engine]
     load.stop(_LOAD_STOP_DEADLINE_S)
-    session.load = None
+    del session.loads[engine]
     session.timeline.append("load.end", "harness", **_declared(engine))
-    session.awaiting("the ledger to be read back", _READ_BACK_DEADLINE_S, "reading")
-    ledger = [entry for entry in read_ledger(session.folder) if entry.engine == engine]
-    write_read_back(session.folder, read_back_mds(session.endpoints[engine], ledger, deadline_s=_READ_BACK_DEADLINE_S))
+    if engine in _READ_BACK:
+        session.awaiting(f"the ledger of {engine} to be read back", _READ_BACK_DEADLINE_S, "reading")
+        ledger = [entry for entry in read_ledger(session.folder) if entry.engine == engine]
+        found = _READ_BACK[engine](session.endpoints[engine], ledger, deadline_s=_READ_BACK_DEADLINE_S)
+        write_read_back(session.folder, found)
+
+
+def run_references() -> None:
+    """Run each kind of work that Spark's jobs did once more, undisturbed, so that their results can be compared."""
+    session = current()
+    jobs = [workload for workload in read_workloads(session.folder) if workload.engine == "spark"]
+    wanted = {str(job.detail("parameters")) for job in jobs if job.detail("parameters")}
+    recorder = Recorder(session.folder, "reference")
+    try:
+        for parameters in sorted(wanted):
+            session.awaiting("the undisturbed run of the jobs' work", _REFERENCE_DEADLINE_S, parameters)
+            run_reference(
+                session.endpoints["spark"],
+                json.loads(parameters),
+                recorder.workload,
+                deadline_s=_REFERENCE_DEADLINE_S,
+            )
+    finally:
+        recorder.close()
+
+
+def _has_ended(workload: Workload) -> bool:
+    return workload.at(*ENDED) is not None
+
+
+def _contract() -> Contract:
+    return load_contract(PROJECT / "contract.yaml")
 
 
 def _declared(engine: str) -> dict[str, object]:
     rate = ARRIVALS_PER_S[engine]
-    return {"engine": engine, "arrivals_per_s": rate, "requests_per_s": sum(declared_rates(rate).values())}
+    return {"engine": engine, "arrivals_per_s": rate, "requests_per_s": sum(declared_rates(engine, rate).values())}
 
 
-def _check_alive(session: Session) -> Load:
-    if not isinstance(session.load, Load) or not session.load.alive():
-        raise HarnessError(f"the load is not running: see {session.folder / 'load.log'}")
-    return session.load
+def _check_alive(session: Session) -> dict[str, Load]:
+    """Return the loads; raises HarnessError where one of them is dead, or there is none."""
+    dead = [engine for engine, load in session.loads.items() if not load.alive()]
+    if dead or not session.loads:
+        which = f" of {dead[0]}" if dead else ""
+        raise HarnessError(f"the load{which} is not running: see {session.folder}/load-*.log")
+    return session.loads
 
 
 def _observe(phase: str, seconds: float) -> None:

@@ -31,10 +31,9 @@ def up(region: str) -> None:
     """Deploy, and wait until everything serves; quick, and changes nothing, where it does already."""
     chosen, engine, started = region_named(region), find_engine(), time.monotonic()
     deploy.up(chosen, engine)
-    address = deploy.endpoints(chosen, engine)["mds"]
-    click.echo(
-        f"the lakehouse of region {region} serves after {time.monotonic() - started:.0f} s; MDS at {address}", err=True
-    )
+    entrances = ", ".join(f"{name} at {address}" for name, address in deploy.endpoints(chosen, engine).items())
+    took_s = time.monotonic() - started
+    click.echo(f"the lakehouse of region {region} serves after {took_s:.0f} s: {entrances}", err=True)
 
 
 @lakehouse.command()
@@ -55,11 +54,11 @@ def status(region: str, *, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(state, indent=2))
         return
-    table = Table("part", "state", title=f"lakehouse of region {region}", title_justify="left")
+    table = Table("formation", "part", "state", title=f"lakehouse of region {region}", title_justify="left")
     for item in state["formations"]:
-        table.add_row(item["name"], item["reason"])
+        table.add_row(item["formation"], item["name"], item["reason"])
     for item in state["services"]:
-        table.add_row(item["name"], f"{item['state']} at {item['address']}")
+        table.add_row("", item["name"], f"{item['state']} at {item['address']}")
     console = Console()
     console.print(table)
     for engine, address in state["endpoints"].items():

@@ -26,7 +26,8 @@ from gameday.run import Run, open_folder
 from gameday.session import Session, enter, leave
 from gameday.timeline import Timeline
 from gameday.topology import load_topology
-from lakehouse.deploy import declared_figures, endpoints
+from lakehouse.deploy import endpoints
+from lakehouse.formations import declared_figures
 
 CONTRACT = PROJECT / "contract.yaml"
 CONTROLS = PROJECT / "gameday" / "controls.yaml"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args
@@ -24,7 +24,18 @@ from gameday.errors import UsageError
 
 Engine = Literal["all", "milvus", "presto", "mds", "spark", "customer"]
 RecoveryActor = Literal["sre", "customer", "automatic"]
-Method = Literal["no_impact", "impact", "impact_until_restored", "capacity", "rescheduled", "no_customer_step"]
+Method = Literal[
+    "no_impact",
+    "impact",
+    "impact_until_restored",
+    "capacity",
+    "rescheduled",
+    "queries_fail_rescheduled",
+    "driver_lost",
+    "executors_replaced",
+    "workloads_elsewhere",
+    "no_customer_step",
+]
 METHODS: tuple[str, ...] = get_args(Method)
 
 Name = Annotated[str, Field(min_length=1)]
@@ -64,14 +75,25 @@ class ImpactBounds(_Strict):
         return self.latency_p95_factor_max * baseline_p95_s + self.latency_p95_added_s_max
 
 
-class ImpactOverride(_Strict):
+class _Override(_Strict):
     """Figures of one engine that differ from those of all, with the reason."""
+
+    reason: Name
+
+
+def _of_engine(engines: Iterable[tuple[str, _Override]], engine: str) -> dict[str, Any]:
+    """Return the figures that an engine has for itself."""
+    own = next((override for name, override in engines if name == engine), None)
+    return own.model_dump(exclude_none=True, exclude={"reason"}) if own else {}
+
+
+class ImpactOverride(_Override):
+    """What "no impact" allows one engine, where it is not what it allows all."""
 
     error_ratio_max: Annotated[float, Field(ge=0, le=1)] | None = None
     longest_gap_s_max: PositiveFloat | None = None
     latency_p95_factor_max: PositiveFloat | None = None
     latency_p95_added_s_max: NonNegativeFloat | None = None
-    reason: Name
 
 
 class Impact(ImpactBounds, _Figures):
@@ -82,8 +104,13 @@ class Impact(ImpactBounds, _Figures):
     def of(self, engine: str) -> ImpactBounds:
         """Return the bounds that hold for an engine."""
         common = {name: getattr(self, name) for name in ImpactBounds.model_fields}
-        own = next((override for name, override in self.engines.items() if name == engine), None)
-        return ImpactBounds(**{**common, **(own.model_dump(exclude_none=True, exclude={"reason"}) if own else {})})
+        return ImpactBounds(**{**common, **_of_engine(self.engines.items(), engine)})
+
+
+class RecoveryOverride(_Override):
+    """When an answer of one engine is late, where that is not when it is late for all."""
+
+    slow_after_s: PositiveFloat | None = None
 
 
 class Recovery(_Figures):
@@ -92,6 +119,17 @@ class Recovery(_Figures):
     sustained_s: PositiveFloat
     slow_after_s: PositiveFloat
     deadline_s: PositiveFloat
+    engines: dict[Engine, RecoveryOverride]
+
+    def slow_after_s_of(self, engine: str) -> float:
+        """Return when an answer of an engine is so late that it counts as a failure."""
+        return float(_of_engine(self.engines.items(), engine).get("slow_after_s", self.slow_after_s))
+
+
+class EvidenceOverride(_Override):
+    """How many operations a baseline of one engine must have, where that is not how many all must have."""
+
+    baseline_requests_min: PositiveInt | None = None
 
 
 class Evidence(_Figures):
@@ -100,6 +138,28 @@ class Evidence(_Figures):
     baseline_requests_min: PositiveInt
     rate_deviation_max: Annotated[float, Field(gt=0, lt=1)]
     silence_s_max: PositiveFloat
+    engines: dict[Engine, EvidenceOverride]
+
+    def baseline_requests_min_of(self, engine: str) -> int:
+        """Return how many operations a baseline of an engine must have."""
+        return int(_of_engine(self.engines.items(), engine).get("baseline_requests_min", self.baseline_requests_min))
+
+
+class WorkloadFigures(_Figures):
+    """When a workload was in flight, when it must have failed, and what progress is no impact on it.
+
+    in_flight_min_s     seconds that the engine must have had it before the fault
+    fails_within_s      seconds after the fault within which a query in flight must have failed
+    replacement_s       seconds that a job must go on without a lost executor to be blamed for getting no other
+    progress_ratio_min  tasks a second in the fault, as a share of those a second in the baseline
+    progress_tasks_min  tasks that must have been completed in the baseline for its rate to be known
+    """
+
+    in_flight_min_s: NonNegativeFloat
+    fails_within_s: PositiveFloat
+    replacement_s: PositiveFloat
+    progress_ratio_min: Annotated[float, Field(gt=0, le=1)]
+    progress_tasks_min: PositiveInt
 
 
 class Bound(_Strict):
@@ -150,6 +210,7 @@ class Contract(_Strict):
     impact: Impact
     recovery: Recovery
     evidence: Evidence
+    workloads: WorkloadFigures
     promises: Annotated[list[ContractPromise], Field(min_length=1)]
 
     @model_validator(mode="after")

@@ -17,6 +17,9 @@ from gameday.contract import Contract, ContractPromise, Method
 from gameday.errors import ExitCode, Inconclusive, worst
 from gameday.judge_case import Case, Finding, sentence
 from gameday.judge_impact import impact, impact_until_restored, no_impact
+from gameday.judge_presto import queries_fail_rescheduled
+from gameday.judge_spark import driver_lost, executors_replaced
+from gameday.judge_spark_elsewhere import workloads_elsewhere
 from gameday.judge_steps import no_customer_step
 from gameday.judge_zone import capacity, rescheduled
 from gameday.reading import RunFolder
@@ -29,6 +32,10 @@ CHECKERS: dict[Method, Callable[[Case], Finding]] = {
     "impact_until_restored": impact_until_restored,
     "capacity": capacity,
     "rescheduled": rescheduled,
+    "queries_fail_rescheduled": queries_fail_rescheduled,
+    "driver_lost": driver_lost,
+    "executors_replaced": executors_replaced,
+    "workloads_elsewhere": workloads_elsewhere,
     "no_customer_step": no_customer_step,
 }
 _EXIT_CODES: dict[Word, ExitCode] = {

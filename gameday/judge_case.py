@@ -118,7 +118,7 @@ class Case:
         begin, end = self.run.phase("baseline")
         requests = self.requests(engine)
         own = [request for request in measure.due_within(requests, begin, end) if request.ended <= self.fault.injecting]
-        if len(own) < self.contract.evidence.baseline_requests_min:
+        if len(own) < self.contract.evidence.baseline_requests_min_of(engine):
             raise Inconclusive(f"the baseline of {engine} has {len(own)} operations, too few to compare with")
         ratio, bounds = measure.error_ratio(own), self.bounds(engine)
         gap = measure.longest_gap_s(requests, begin, end)
@@ -136,7 +136,9 @@ class Case:
     def _outages(self, engine: str) -> dict[str, Any]:
         recovery, fault = self.contract.recovery, self.fault
         requests = [request for request in self.requests(engine) if request.ended > fault.injecting]
-        found = measure.outages(requests, sustained_s=recovery.sustained_s, slow_after_s=recovery.slow_after_s)
+        found = measure.outages(
+            requests, sustained_s=recovery.sustained_s, slow_after_s=recovery.slow_after_s_of(engine)
+        )
         lengths = [outage.length_s for outage in found]
         return {
             "rto_s": None if None in lengths else round(max((s for s in lengths if s is not None), default=0.0), 3),

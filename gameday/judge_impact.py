@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from itertools import pairwise
@@ -201,21 +200,15 @@ def recovered_at(case: Case, engine: str) -> float | None:
     have been sustained. All was well: no operation failed in the sense of `gameday.measure.outages`, and the bounds of
     "no impact" hold.
     """
-    sustained_s, slow_after_s = case.contract.recovery.sustained_s, case.contract.recovery.slow_after_s
-    baseline, every = case.baseline_p95_s(engine), case.requests(engine)
-    due = [request.intended for request in every]
-    last = min(due[-1], case.recovery_deadline)
-    begin = case.fault_end
-    while begin + sustained_s <= last:
-        window = (begin, begin + sustained_s)
-        own = every[bisect_left(due, window[0]) : bisect_left(due, window[1])]
-        failed = [request.intended for request in own if measure.has_failed(request, slow_after_s)]
-        if not failed and not impact_in(own, every, window, case.bounds(engine), baseline).exceeded:
-            return min(request.ended for request in own if request.outcome == "ok")
-        # no window that holds the last failure can be the one; without any, the next arrival begins another
-        following = bisect_right(due, max([begin, *failed]))
-        begin = due[following] if following < len(due) else last
-    return None
+    recovery, baseline, every = case.contract.recovery, case.baseline_p95_s(engine), case.requests(engine)
+    return measure.first_sustained(
+        every,
+        case.fault_end,
+        case.recovery_deadline,
+        sustained_s=recovery.sustained_s,
+        slow_after_s=recovery.slow_after_s_of(engine),
+        well=lambda own, window: not impact_in(own, every, window, case.bounds(engine), baseline).exceeded,
+    )
 
 
 def _check_zones(case: Case) -> None:

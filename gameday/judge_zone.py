@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from gameday.errors import Inconclusive
 from gameday.judge_case import Case, Finding, seconds, sentence
+from gameday.judge_pods import pods_back
 from gameday.judge_writes import writes_evidence
 from gameday.timeline import Event
 
@@ -38,10 +38,10 @@ class _Room:
 def capacity(case: Case) -> Finding:
     """Hold the promise that the remaining zones have capacity for the lost pods: by arithmetic, and as it was seen.
 
-    Arithmetic: what the formations' pods on the lost nodes ask for, the largest first, each put on the first node with
-    room for it, fits into what the usable nodes of the other zones had free just before the fault. Seen: no pod of a
-    formation was still without a node for lack of resources at the deadline; where the fault ended earlier, a pod that
-    was waiting then leaves it open. Constraints other than resources are no matter of capacity.
+    Arithmetic: what the pods of formations and workloads on the lost nodes ask for, the largest first, each put on the
+    first node with room for it, fits into what the usable nodes of the other zones had free just before the fault.
+    Seen: no such pod was still without a node for lack of resources at the deadline; where the fault ended earlier, one
+    that was waiting then leaves it open. Constraints other than resources are no matter of capacity.
     """
     fault = case.fault
     case.check_load(fault.injecting, case.fault_end)
@@ -50,9 +50,7 @@ def capacity(case: Case) -> Finding:
     if not known:
         raise Inconclusive("what the nodes had free before the fault was not read")
     lost = [
-        pod
-        for pod in known[-1]["assigned"]
-        if pod["node"] in fault.nodes and not pod.get("daemon") and pod.get("formation")
+        pod for pod in known[-1]["assigned"] if pod["node"] in fault.nodes and not pod.get("daemon") and _is_ours(pod)
     ]
     if not lost:
         raise Inconclusive("the lost zones held no pods of a formation, so that none had to be taken in")
@@ -89,58 +87,31 @@ def capacity(case: Case) -> Finding:
 def rescheduled(case: Case) -> Finding:
     """Hold the promise that lost pods come back in healthy zones with nobody acting.
 
-    Each formation must have as many ready pods in the zones that are left as it had in all before, and for each lost
-    one a pod that was not there before, within the recovery deadline after the fault began, and before a zone returns.
-    Where the zone returned earlier than that deadline and the pods were not back yet, the situation ended too early to
-    tell. A step of SRE or of the customer between the fault and the last replacement breaks the promise.
+    Each formation must be whole again (see `gameday.judge_pods.pods_back`) within the recovery deadline after the fault
+    began, and before a zone returns. Where the zone returned earlier than that deadline and the pods were not back yet,
+    the situation ended too early to tell. A step of SRE or of the customer between the fault and the last replacement
+    breaks the promise. Pods that work for a workload are not judged here.
     """
-    fault, deadline_s = case.fault, case.contract.recovery.deadline_s
-    end = min(fault.injecting + deadline_s, case.fault_end)
-    case.check_load(fault.injecting, case.fault_end)
-    case.run.check_watched(end)
-    there = case.run.pods_at(fault.injecting)
-    before = [pod for pod in there if _serves(pod) and pod.get("formation")]
-    lost = [pod for pod in before if pod.get("node") in fault.nodes]
-    if not lost:
-        raise Inconclusive("the lost zones held no ready pod of a formation, so that none had to be rescheduled")
-    known = {pod["uid"] for pod in there}
-    wanted, replaced = (Counter(str(pod["formation"]) for pod in pods) for pods in (before, lost))
-    back = {name: _back_at(case, name, (wanted[name], replaced[name]), known, end) for name in sorted(replaced)}
-    missing = [name for name, moment in back.items() if moment is None]
-    if missing and case.fault_end < fault.injecting + deadline_s:
-        raise Inconclusive(
-            f"the zone returned {seconds(end - fault.injecting)} after the fault, before {missing[0]} was back"
-        )
-    last = max((moment for moment in back.values() if moment is not None), default=end)
-    acted = [
-        step
-        for step in case.run.of_kind("runbook.step.begin")
-        if fault.injecting <= step.mono <= (end if missing else last)
-    ]
-    complaints = [f"{name} did not get its ready pods back within {seconds(deadline_s)}" for name in missing]
-    if acted:
-        complaints.append(f"{acted[0].actor} acted before all pods were back: {acted[0].get('step')}")
-    took = {name: None if moment is None else round(moment - fault.injecting, 3) for name, moment in back.items()}
+    case.check_load(case.fault.injecting, case.fault_end)
+    back = pods_back(case)
+    if back.open:
+        raise Inconclusive(back.open)
+    complaints = "; ".join(back.complaints)
     return Finding(
         held=not complaints,
-        figure=f"pods lost: {len(lost)}; "
-        + ", ".join(f"{name} whole again after {seconds(took[name])}" for name in took),
-        bound=f"ready in healthy zones within {seconds(deadline_s)}, nobody acting",
-        reason=sentence("; ".join(complaints) or "all lost pods were replaced in healthy zones with nobody acting"),
-        evidence={
-            "lost": [{name: pod.get(name) for name in ("name", "formation", "node", "zone")} for pod in lost],
-            "back_after_s": took,
-            "replacements": _replacements(case, known, last),
-            "steps": [{"actor": step.actor, "step": step.get("step")} for step in acted],
-            "provider_acts": [dict(event.fields) for event in case.run.of_kind("provider.act")],
-            "rto": case.outage_evidence(),
-            "rpo": writes_evidence(case),
-        },
+        figure=back.figure,
+        bound=f"ready in healthy zones within {seconds(case.contract.recovery.deadline_s)}, nobody acting",
+        reason=sentence(complaints or "all lost pods were replaced in healthy zones with nobody acting"),
+        evidence={**back.evidence, "rto": case.outage_evidence(), "rpo": writes_evidence(case)},
     )
 
 
 def _asks(pod: dict[str, Any], resource: str) -> int:
     return 1 if resource == "pods" else int(pod[resource])
+
+
+def _is_ours(pod: Event | dict[str, Any]) -> bool:
+    return bool(pod.get("formation") or pod.get("workload"))
 
 
 def _rooms(capacity_event: Event, lost_zones: Sequence[str]) -> list[_Room]:
@@ -165,7 +136,7 @@ def _without_room(pods: Sequence[Event]) -> list[str]:
     return [
         f"{pod['name']}: {pod['unschedulable']}"
         for pod in pods
-        if pod.get("formation") and any(word in (pod.get("unschedulable") or "") for word in _NO_ROOM)
+        if _is_ours(pod) and any(word in (pod.get("unschedulable") or "") for word in _NO_ROOM)
     ]
 
 
@@ -181,33 +152,3 @@ def _zone_texts(rooms: Sequence[_Room], before: dict[str, dict[str, int]]) -> li
 
 def _amount(amount: dict[str, int]) -> str:
     return f"{amount['cpu_millis']}m CPU, {amount['memory_bytes'] / 2**20:.0f} MiB"
-
-
-def _back_at(case: Case, formation: str, wanted: tuple[int, int], known: set[str], end: float) -> float | None:
-    """Return when a formation first had enough ready pods in healthy zones, None until `end`.
-
-    `wanted` says how many it had before, and how many of them were lost: so many must be pods that are not `known`.
-    """
-    ready: dict[str, bool] = {}
-    for event in case.run.of_kind("pod"):
-        if event.mono > end:
-            break
-        if event.get("formation") != formation:
-            continue
-        ready[event["uid"]] = _serves(event) and event.get("zone") not in case.fault.zones
-        serving = {uid for uid, one in ready.items() if one}
-        if event.mono > case.fault.injecting and len(serving) >= wanted[0] and len(serving - known) >= wanted[1]:
-            return event.mono
-    return None
-
-
-def _serves(pod: Event) -> bool:
-    return pod["op"] != "DELETED" and bool(pod.get("node") and pod.get("ready")) and not pod.get("deleting")
-
-
-def _replacements(case: Case, known: set[str], until: float) -> list[dict[str, Any]]:
-    return [
-        {name: pod.get(name) for name in ("name", "formation", "node", "zone")}
-        for pod in case.run.pods_at(until)
-        if pod.get("ready") and pod.get("formation") and pod["uid"] not in known
-    ]

@@ -7,8 +7,9 @@ answered much later: that is when a client wanted something.
 from __future__ import annotations
 
 import math
+from bisect import bisect_left, bisect_right
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from statistics import median
@@ -76,6 +77,47 @@ def outages(requests: Iterable[Request], *, sustained_s: float, slow_after_s: fl
 def has_failed(request: Request, slow_after_s: float) -> bool:
     """Tell whether an operation counts as failed in an outage: an error, not sent, or no answer in `slow_after_s`."""
     return request.outcome in FAILED or request.latency_s > slow_after_s
+
+
+def first_sustained(
+    requests: Sequence[Request],
+    begin: float,
+    end: float,
+    *,
+    sustained_s: float,
+    slow_after_s: float,
+    well: Callable[[Sequence[Request], tuple[float, float]], bool] = lambda own, window: True,  # noqa: ARG005
+) -> float | None:
+    """Return when the first success was answered after which nothing failed for `sustained_s`, None until `end`.
+
+    Looked for from `begin` on among `requests`, ordered by their intended start. The operations that were due in the
+    window that begins there must not have failed in the sense of `outages`, one at least must have succeeded, and they
+    and the window must be `well`.
+    """
+    due = [request.intended for request in requests]
+    last = min([end, *due[-1:]])
+    while begin + sustained_s <= last:
+        window = (begin, begin + sustained_s)
+        own = requests[bisect_left(due, window[0]) : bisect_left(due, window[1])]
+        failed = [request.intended for request in own if has_failed(request, slow_after_s)]
+        answered = [request.ended for request in own if request.outcome == "ok"]
+        if answered and not failed and well(own, window):
+            return min(answered)
+        # no window that holds the last failure can be the one; without any, the next arrival begins another
+        following = bisect_right(due, max([begin, *failed]))
+        begin = due[following] if following < len(due) else last
+    return None
+
+
+def progress(looks: Sequence[tuple[float, int]], begin: float, end: float) -> tuple[int, float] | None:
+    """Return how many tasks were completed between the first and the last look within the window, and the seconds.
+
+    A look is a moment, and how many were complete in all. None where there are no two looks at different moments.
+    """
+    within = [look for look in looks if begin <= look[0] <= end]
+    if not within or within[-1][0] <= within[0][0]:
+        return None
+    return within[-1][1] - within[0][1], within[-1][0] - within[0][0]
 
 
 def due_within(requests: Iterable[Request], begin: float, end: float) -> list[Request]:

@@ -25,6 +25,7 @@ from gameday.paths import state_dir
 # The mark that a cluster opted in to faults: a ConfigMap of this name in kube-system, made by `chaos cluster up`.
 OPT_IN = "lakehouse-chaos-opt-in"
 _API_TIMEOUT_S = 5.0
+_CREDENTIALS = ("postgres", "console", "object_store_key", "object_store_secret")
 
 
 @dataclass(frozen=True)
@@ -83,13 +84,14 @@ class Region:
     def credentials(self) -> dict[str, str]:
         """Return the region's random passwords, made once; kept readable by the user alone."""
         path = self.folder / "credentials.json"
-        if not path.exists():
-            made = {name: secrets.token_hex(16) for name in ("postgres", "object_store_key", "object_store_secret")}
+        kept: dict[str, str] = json.loads(path.read_text()) if path.exists() else {}
+        missing = {name: secrets.token_hex(16) for name in _CREDENTIALS if name not in kept}
+        if missing:
+            kept |= missing
             self.make_folder()
             path.touch(mode=0o600)
-            path.write_text(json.dumps(made))
-        read: dict[str, str] = json.loads(path.read_text())
-        return read
+            path.write_text(json.dumps(kept))
+        return kept
 
 
 def region_named(name: str) -> Region:

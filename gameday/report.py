@@ -21,9 +21,10 @@ from plotly.offline import get_plotlyjs
 from gameday.contract import Contract
 from gameday.judge import Verdict, Word
 from gameday.measure import Outage, outages, resolution_s
-from gameday.records import Request, read_ledger, read_read_back, read_requests
+from gameday.records import Request, Workload, read_ledger, read_read_back, read_requests, read_workloads
 from gameday.report_plots import engine_figure
 from gameday.report_story import Deed, Mark, Shade, deeds, marks, origin_mono, shades
+from gameday.report_workloads import WorkloadRow, workload_rows
 from gameday.timeline import Event, read_timeline
 
 # the worst first: the first of these that occurs gives the page its headline
@@ -32,15 +33,23 @@ SYMBOLS = {"held": "✓", "broken": "✗", "inconclusive": "?", "harness error":
 
 
 @dataclass(frozen=True, slots=True)
-class _EngineView:
-    """What the template shows of one engine; `figure_json` is safe inside of a script element."""
+class _Plots:
+    """The plots of one engine with their key; `figure_json` is safe inside of a script element."""
 
-    name: str
-    facts: list[tuple[str, str]]
     figure_json: Markup
     height_px: int
     marks: list[Mark]
     shades: list[Shade]
+
+
+@dataclass(frozen=True, slots=True)
+class _EngineView:
+    """What the template shows of one engine; `plots` is None where no operation was recorded."""
+
+    name: str
+    facts: list[tuple[str, str]]
+    plots: _Plots | None
+    workloads: list[WorkloadRow]
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +107,7 @@ def write_report(
         rows=rows,
         runs=runs,
         # plotly's own file is ours to trust; it holds no closing script tag
-        plotly_js=Markup(get_plotlyjs()) if any(run.engines for run in runs) else "",  # noqa: S704 - see above
+        plotly_js=Markup(get_plotlyjs()) if any(one.plots for run in runs for one in run.engines) else "",  # noqa: S704 - see above
     )
     target.write_text(page, encoding="utf-8")
 
@@ -138,7 +147,8 @@ def _run_view(folder: Path, number: int, contract: Contract) -> _RunView:
         problems.append("This run has no timeline.")
     if not requests:
         problems.append("No client operation was recorded in this run, so there is nothing to plot.")
-    engines = sorted({request.engine for request in requests})
+    workloads = read_workloads(folder)
+    engines = sorted({request.engine for request in requests} | {workload.engine for workload in workloads})
     experiment = str(meta.get("experiment", folder.name))
     return _RunView(
         anchor=f"run-{number}",
@@ -150,7 +160,14 @@ def _run_view(folder: Path, number: int, contract: Contract) -> _RunView:
         declared=[(str(name), _plain(value)) for name, value in (meta.get("declared") or {}).items()],
         deeds=deeds(events),
         engines=[
-            _engine_view(name, [item for item in requests if item.engine == name], events, contract, folder)
+            _engine_view(
+                name,
+                [item for item in requests if item.engine == name],
+                [item for item in workloads if item.engine == name],
+                events,
+                contract,
+                folder,
+            )
             for name in engines
         ],
     )
@@ -180,19 +197,34 @@ def _run_facts(meta: Mapping[str, Any], folder: Path) -> list[tuple[str, str]]:
 
 
 def _engine_view(
-    name: str, requests: Sequence[Request], events: Sequence[Event], contract: Contract, folder: Path
+    name: str,
+    requests: Sequence[Request],
+    workloads: Sequence[Workload],
+    events: Sequence[Event],
+    contract: Contract,
+    folder: Path,
 ) -> _EngineView:
-    """Measure and draw one engine; `requests` are all of its own and not empty."""
-    origin = origin_mono(events) if events else requests[0].intended
+    """Measure and draw one engine; `requests` and `workloads` are all of its own, and not both empty."""
+    first = requests[0].intended if requests else workloads[0].steps[0].mono
+    origin = origin_mono(events) if events else first
+    rows = workload_rows(workloads, events, origin, contract.workloads.in_flight_min_s)
+    if not requests:
+        return _EngineView(name, [("Operations", "none was recorded")], None, rows)
     recovery = contract.recovery
-    found = outages(requests, sustained_s=recovery.sustained_s, slow_after_s=recovery.slow_after_s)
-    last_mono = max(request.ended for request in requests)
-    shown_marks = marks(events, [outage.ended for outage in found if outage.ended is not None])
-    shown_shades = shades(events, last_mono)
-    figure = engine_figure(requests, origin, shown_marks, shown_shades)
+    found = outages(requests, sustained_s=recovery.sustained_s, slow_after_s=recovery.slow_after_s_of(name))
     return _EngineView(
         name=name,
         facts=[*_engine_facts(requests, found, origin), ("Acknowledged writes lost (RPO)", loss(folder, name, origin))],
+        plots=_plots(requests, found, events, origin),
+        workloads=rows,
+    )
+
+
+def _plots(requests: Sequence[Request], found: Sequence[Outage], events: Sequence[Event], origin: float) -> _Plots:
+    shown_marks = marks(events, [outage.ended for outage in found if outage.ended is not None])
+    shown_shades = shades(events, max(request.ended for request in requests))
+    figure = engine_figure(requests, origin, shown_marks, shown_shades)
+    return _Plots(
         # plotly writes every < of its JSON as an escape, so that none of it can end the script element it stands in
         figure_json=Markup(figure.to_json()),  # noqa: S704 - see above
         height_px=figure.layout.height,

@@ -29,7 +29,6 @@ from gameday.settle import settle
 from gameday.timeline import Timeline, now, read_timeline
 from gameday.topology import host_size
 from gameday.watcher import ClusterWatch
-from loadgen.process import Load
 from probes.cluster import NAMESPACE
 from probes.promises import NOT_JUDGED_YET
 
@@ -135,8 +134,8 @@ class Run:
     def _clean_up(self) -> None:
         """Stop the load, heal whatever is left, let the lakehouse settle; each even if the one before failed."""
         session = self.session
-        if isinstance(session.load, Load):
-            self._attempt("stopping the load", partial(session.load.stop, _LOAD_STOP_DEADLINE_S))
+        for engine, load in session.loads.items():
+            self._attempt(f"stopping the load of {engine}", partial(load.stop, _LOAD_STOP_DEADLINE_S))
         for undo in self._own_faults():
             self.progress.note(f"healing {undo.fault} in {', '.join(undo.zones)}")
             self._attempt("healing", partial(heal_in, session, undo.fault, undo.zones))

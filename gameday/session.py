@@ -42,8 +42,8 @@ class Session:
     endpoints: dict[str, str] = field(default_factory=dict)
     awaiting: Callable[[str, float, str], None] = _silent
     verdict_of: Callable[[str], str] = _no_judge
-    # the load process, while one runs; of a layer above, so it has no type here
-    load: object | None = None
+    # the load processes while they run, by engine; of a layer above, so they have no type here
+    loads: dict[str, Any] = field(default_factory=dict)
 
     @property
     def core(self) -> client.CoreV1Api:

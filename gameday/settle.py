@@ -1,67 +1,88 @@
 """Settling: before and after a run the lakehouse is whole and spread, so that runs do not lean on each other.
 
 Kubernetes does not move pods back to a zone that returned. An operator runs a descheduler for that; here the harness
-evicts the surplus pods of a zone, when no load runs and nothing is judged. A formation that will not be spread is left
-as it is: whether that breaks a promise is for the run to show.
+evicts the surplus pods of a zone, and those that are not in the zone which they prefer, when no load runs and nothing
+is judged. A formation that will not be spread is left as it is: whether that breaks a promise is for the run to show.
+Pods of workloads that an earlier run left behind are removed.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from functools import partial
+from typing import Any
 
-from kubernetes import client
-from kubernetes.client.exceptions import ApiException
-
+from gameday.evictions import evict
 from gameday.session import Session
-from probes.cluster import NAMESPACE, formation_pods, ready_by_zone
-
-# Formations and their replicas, one a zone when settled.
-FORMATIONS = {"mds": 3}
-_TOO_MANY_REQUESTS = 429
+from gameday.topology import ZONE_LABEL
+from lakehouse.formation import Formation
+from lakehouse.formations import FORMATIONS
+from probes.cluster import NAMESPACE, WORKLOAD_LABEL, formation_pods, ready_zones, serving_pods
 
 
 def settle(session: Session, deadline_s: float) -> None:
     """Wait until every formation is ready, and move its surplus pods; raises DeadlinePassed where it is not ready."""
     session.timeline.append("phase.begin", "harness", phase="settle")
-    for formation, replicas in FORMATIONS.items():
-        await_ready = partial(_unready, session, formation, replicas)
-        session.wait(f"{formation} to be ready", await_ready, deadline_s)
-        # each move brings one pod to an empty zone, if it has leave to go there
-        for _ in range(replicas - 1):
-            crowded = _crowded(ready_by_zone(session, formation))
-            if not crowded:
+    session.core.delete_collection_namespaced_pod(NAMESPACE, label_selector=WORKLOAD_LABEL, grace_period_seconds=0)
+    for formation in FORMATIONS:
+        await_ready = partial(_unready, session, formation)
+        session.wait(f"{formation.name} to be ready", await_ready, deadline_s)
+        # each move brings one pod to where it belongs, if it has leave to go there
+        for _ in range(formation.replicas):
+            pod = _surplus(session, formation)
+            if pod is None or not _evict(session, pod):
                 break
-            _evict_one(session, formation, crowded)
-            session.wait(f"{formation} to be ready after a move", await_ready, deadline_s)
+            session.wait(f"{formation.name} to be ready after a move", await_ready, deadline_s)
     session.timeline.append("phase.end", "harness", phase="settle")
 
 
-def _unready(session: Session, formation: str, replicas: int) -> str | None:
-    spread = ready_by_zone(session, formation)
-    ready = sum(spread.values())
-    seen = ", ".join(f"{zone} {count}" for zone, count in sorted(spread.items())) or "none"
-    pods = len(formation_pods(session, formation))
-    return None if ready == pods == replicas else f"{ready} of {replicas} ready ({seen}), {pods} there"
+def _unready(session: Session, formation: Formation) -> str | None:
+    pods = formation_pods(session, formation.name)
+    serving = serving_pods(session, formation.name)
+    there, wanted = Counter(_app(pod) for pod in serving), formation.deployments
+    missing = {name: f"{there[name]} of {count}" for name, count in wanted.items() if there[name] != count}
+    if not missing and len(pods) == formation.replicas:
+        return None
+    told = ", ".join(f"{name} {count} ready" for name, count in missing.items()) or "all ready"
+    return f"{told}, {len(pods)} pods there"
 
 
-def _crowded(spread: Counter[str]) -> str | None:
-    return next((zone for zone, count in spread.items() if count > 1), None)
+def _surplus(session: Session, formation: Formation) -> Any:  # noqa: ANN401 - the Kubernetes client carries no types
+    """Return a pod that is better moved: one of two in a zone while another has none, or one away from its own zone."""
+    zones = ready_zones(session)
+    pods = serving_pods(session, formation.name)
+    for name in formation.deployments:
+        own = [pod for pod in pods if _app(pod) == name]
+        spread = Counter(zones[pod.spec.node_name] for pod in own)
+        if len(spread) < min(len(own), len(set(zones.values()))):
+            crowded = next((zone for zone, count in spread.items() if count > 1), None)
+            return next(pod for pod in own if zones[pod.spec.node_name] == crowded)
+        for pod in own:
+            preferred = _preferred_zones(pod) & set(zones.values())
+            if preferred and zones[pod.spec.node_name] not in preferred:
+                return pod
+    return None
 
 
-def _evict_one(session: Session, formation: str, zone: str) -> None:
-    nodes = {machine.name for machine in session.machines([zone])}
-    pod = next(pod for pod in formation_pods(session, formation) if pod.spec.node_name in nodes)
-    body = client.V1Eviction(metadata=client.V1ObjectMeta(name=pod.metadata.name, namespace=NAMESPACE))
+def _app(pod: Any) -> str:  # noqa: ANN401 - the Kubernetes client carries no types
+    return str((pod.metadata.labels or {}).get("app.kubernetes.io/name"))
+
+
+def _preferred_zones(pod: Any) -> set[str]:  # noqa: ANN401 - the Kubernetes client carries no types
+    affinity = pod.spec.affinity.node_affinity if pod.spec.affinity else None
+    terms = (affinity.preferred_during_scheduling_ignored_during_execution or []) if affinity else []
+    wanted = [item for term in terms for item in term.preference.match_expressions or [] if item.key == ZONE_LABEL]
+    return {zone for item in wanted for zone in item.values or []}
+
+
+def _evict(session: Session, pod: Any) -> bool:  # noqa: ANN401 - the Kubernetes client carries no types
+    """Evict a pod and wait until it is gone; False where its disruption budget never gives leave."""
+    name = pod.metadata.name
 
     def look() -> str | None:
-        try:
-            session.core.create_namespaced_pod_eviction(pod.metadata.name, NAMESPACE, body)
-        except ApiException as error:
-            if error.status != _TOO_MANY_REQUESTS:
-                raise
-            return "the disruption budget says not now"
-        return None
+        return None if evict(session, name, NAMESPACE) else "the disruption budget says not now"
 
-    session.wait(f"leave to evict {pod.metadata.name}", look, deadline_s=30.0)
-    session.timeline.append("settle.moved", "harness", pod=pod.metadata.name, zone=zone)
+    if not session.waited(f"leave to evict {name}", look, deadline_s=30.0):
+        return False
+    session.timeline.append("settle.moved", "harness", pod=name, node=pod.spec.node_name)
+    return True

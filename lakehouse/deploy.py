@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +20,17 @@ from gameday.errors import HarnessError, UsageError
 from gameday.regions import Region, api_client
 from gameday.waiting import wait_until
 from lakehouse import provider
-from lakehouse.formation import MAX_CONCURRENT_REQUESTS, NAMESPACE, FormationValues, render
-from lakehouse.formation import declared_figures as formation_figures
-from lakehouse.images import mds_archive, mds_reference, provider_image
+from lakehouse.formation import (
+    CRN_ANNOTATION,
+    FORMATION_LABEL,
+    MAX_CONCURRENT_REQUESTS,
+    NAMESPACE,
+    FormationValues,
+    instance,
+    render,
+)
+from lakehouse.formations import FORMATIONS
+from lakehouse.images import lakehouse_archive, provider_image, references
 from nodeimage.cache import key_of
 from nodeimage.steps import step
 
@@ -38,33 +48,54 @@ def up(region: Region, engine: Engine, *, max_concurrent_requests: int = MAX_CON
     nodes = [node for node in region.nodes(engine) if node.running]
     if not nodes:
         raise UsageError(f"region {region.name} is not up: run `chaos cluster up --region {region.name}` first")
-    keys, image = region.credentials(), provider_image(engine)
+    workers = [node for node in nodes if "control-plane" not in node.name]
     with step("the provider's services: database, object store, load balancer"):
-        database = _start(region, engine, provider.database(region.cluster, image, keys["postgres"]))
-        store = _start(
-            region,
-            engine,
-            provider.object_store(region.cluster, image, keys["object_store_key"], keys["object_store_secret"]),
+        values = _provide(region, engine, workers, max_concurrent_requests)
+    _load_images(region, engine, [node.name for node in workers], values.images)
+    api = api_client(region.kubeconfig)
+    rendered = [item for formation in FORMATIONS for item in render(formation, values)]
+    apply(api, [*instance(region.name), *rendered])
+    with step("the formations are ready"):
+        _await_formations(api)
+        entrances = endpoints(region, engine)
+        for formation in FORMATIONS:
+            look = partial(_unanswered, entrances[formation.name], formation.entrance.check)
+            awaited = f"{formation.name} to answer through the load balancer"
+            wait_until(awaited, look, deadline_s=_SERVICE_DEADLINE_S)
+
+
+def _provide(
+    region: Region, engine: Engine, workers: Sequence[Container], max_concurrent_requests: int
+) -> FormationValues:
+    """Start the provider's services of a region, and return what formations have to know of them."""
+    keys, image = region.credentials(), provider_image(engine)
+    database = _start(region, engine, provider.database(region.cluster, image, keys["postgres"], keys["console"]))
+    store = _start(
+        region,
+        engine,
+        provider.object_store(region.cluster, image, keys["object_store_key"], keys["object_store_secret"]),
+    )
+    frontends = [
+        provider.Frontend(
+            formation.name,
+            formation.entrance.port,
+            [provider.Backend(node.name, node.address, formation.entrance.node_port) for node in workers],
+            formation.entrance.check,
         )
-        workers = [node for node in nodes if "control-plane" not in node.name]
-        backends = [provider.Backend(node.name, node.address) for node in workers]
-        _start(region, engine, provider.load_balancer(region.cluster, image, backends))
-    values = FormationValues(
-        image=mds_reference(),
+        for formation in FORMATIONS
+    ]
+    _start(region, engine, provider.load_balancer(region.cluster, image, frontends))
+    return FormationValues(
+        region=region.name,
+        images=references(),
         database_address=database.address,
         database_password=keys["postgres"],
+        console_password=keys["console"],
         object_store_address=store.address,
         object_store_key=keys["object_store_key"],
         object_store_secret=keys["object_store_secret"],
         max_concurrent_requests=max_concurrent_requests,
     )
-    _load_image(region, engine, [node.name for node in workers])
-    api = api_client(region.kubeconfig)
-    apply(api, render(values))
-    with step("the formations are ready"):
-        _await_formations(api)
-        url = endpoints(region, engine)["mds"]
-        wait_until("MDS to answer through its load balancer", lambda: _unanswered(url), deadline_s=_SERVICE_DEADLINE_S)
 
 
 def down(region: Region, engine: Engine) -> None:
@@ -92,16 +123,12 @@ def endpoints(region: Region, engine: Engine) -> dict[str, str]:
     return known
 
 
-def declared_figures() -> dict[str, Any]:
-    """Return what the lakehouse declares, by name, for the report."""
-    empty = FormationValues("", "", "", "", "", "")
-    return dict(formation_figures(empty))
-
-
 def _known(region: Region, engine: Engine) -> dict[str, str]:
     found = {item.name: item for item in region.services(engine) if item.running}
     balancer = found.get(f"{region.cluster}-load-balancer")
-    return {"mds": f"http://{balancer.address}:{provider.LOAD_BALANCER_PORT}"} if balancer else {}
+    if balancer is None:
+        return {}
+    return {formation.name: f"http://{balancer.address}:{formation.entrance.port}" for formation in FORMATIONS}
 
 
 def _start(region: Region, engine: Engine, service: provider.ProviderService) -> Container:
@@ -138,7 +165,7 @@ def _unhealthy(engine: Engine, container: Container, health: provider.Health) ->
     return _unanswered(f"http://{container.address}:{health.port}", health.path)
 
 
-def _unanswered(address: str, path: str = "/readyz") -> str | None:
+def _unanswered(address: str, path: str) -> str | None:
     try:
         answer = httpx.get(f"{address}{path}", timeout=2, trust_env=False)
     except httpx.HTTPError as error:
@@ -146,20 +173,20 @@ def _unanswered(address: str, path: str = "/readyz") -> str | None:
     return None if answer.status_code == httpx.codes.OK else f"it answers {answer.status_code}"
 
 
-def _load_image(region: Region, engine: Engine, workers: list[str]) -> None:
-    """Load the image of MDS into the nodes that do not carry it; those of the built node image do."""
-    reference = mds_reference()
-    lacking = [
-        name
-        for name in workers
-        if reference not in engine.call("exec", name, "ctr", "--namespace", "k8s.io", "images", "ls", "--quiet")
-    ]
-    if not lacking:
+def _load_images(region: Region, engine: Engine, workers: Sequence[str], images: Mapping[str, str]) -> None:
+    """Load the formations' images into the nodes that do not carry them; those of the built node image do."""
+    there = {
+        name: engine.call("exec", name, "ctr", "--namespace", "k8s.io", "images", "ls", "--quiet") for name in workers
+    }
+    lacking = {name: [image for image in images.values() if image not in there[name]] for name in workers}
+    wanted = sorted({image for missing in lacking.values() for image in missing})
+    if not wanted:
         return
-    with step(f"load {reference} into {len(lacking)} nodes"), tempfile.TemporaryDirectory() as folder:
-        archive = mds_archive(Path(folder))
+    nodes = [name for name, missing in lacking.items() if missing]
+    with step(f"load {', '.join(wanted)} into {len(nodes)} nodes"), tempfile.TemporaryDirectory() as folder:
+        archive = lakehouse_archive(Path(folder), wanted)
         kind_command(
-            engine, "load", "image-archive", str(archive), "--name", region.cluster, "--nodes", ",".join(lacking),
+            engine, "load", "image-archive", str(archive), "--name", region.cluster, "--nodes", ",".join(nodes),
             deadline_s=600,
         )  # fmt: skip
 
@@ -204,7 +231,15 @@ def _formation(deployment: Any, pods: list[Any]) -> dict[str, Any]:  # noqa: ANN
     mine = [pod for pod in pods if (pod.metadata.labels or {}).get("app.kubernetes.io/name") == name]
     reasons = sorted({reason for pod in mine if (reason := _why_not(pod))})
     reason = f"{seen.ready_replicas or 0} of {wanted} ready" + (f" ({', '.join(reasons)})" if reasons else "")
-    return {"name": name, "ready": bool(ready), "replicas": wanted, "reason": reason}
+    labels, annotations = deployment.metadata.labels or {}, deployment.metadata.annotations or {}
+    return {
+        "formation": labels.get(FORMATION_LABEL),
+        "crn": annotations.get(CRN_ANNOTATION),
+        "name": name,
+        "ready": bool(ready),
+        "replicas": wanted,
+        "reason": reason,
+    }
 
 
 def _why_not(pod: Any) -> str | None:  # noqa: ANN401 - the Kubernetes client carries no types

@@ -1,11 +1,15 @@
-"""The formation of MDS in one region: the base manifests with the image, the addresses and the keys of that region."""
+"""A formation: one engine's labelled set of Kubernetes objects, and how it is rendered for one region.
+
+The manifests are plain ones, put together by kustomize; what differs between regions (images, addresses, keys) is
+filled in here, the same way for every engine.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,91 +17,108 @@ import yaml
 
 from gameday.errors import HarnessError
 from gameday.shell import run
-from lakehouse.provider import (
-    BUCKET,
-    DATABASE,
-    DATABASE_PORT,
-    DATABASE_USER,
-    LOAD_BALANCER_PORT,
-    OBJECT_STORE_PORT,
-    REGION_OF_STORE,
-)
 
 NAMESPACE = "lakehouse"
-NAME = "mds"
-# What one replica serves at a time. Of a declared burst of 12 two replicas take 6 each with room to spare; one takes 8.
+FORMATION_LABEL = "lakehouse/formation"
+CRN_ANNOTATION = "lakehouse/crn"
+# What one replica of MDS serves at a time. Of a declared burst of 12 two replicas take 6 each with room to spare; one
+# takes 8.
 MAX_CONCURRENT_REQUESTS = 8
-# From SIGTERM on: two failed checks of the load balancer (1 s), two of the kubelet (2 s); then nobody comes any more.
-DRAIN_S = 3
 
-_BASE = Path(__file__).parent / "manifests" / "base"
-_IMAGE = "localhost/lakehouse/mds:dev"
+_MANIFESTS = Path(__file__).parent / "manifests"
+_PLACEHOLDER = "localhost/lakehouse/{name}:dev"
 
 
 @dataclass(frozen=True)
 class FormationValues:
-    """What differs between regions: the image of MDS, and addresses and keys of the provider's services there."""
+    """What differs between regions: addresses and keys of the provider's services there, and the images.
 
-    image: str
+    `images` maps the name of a formation to the reference of its image.
+    """
+
+    region: str
+    images: Mapping[str, str]
     database_address: str
     database_password: str
+    console_password: str
     object_store_address: str
     object_store_key: str
     object_store_secret: str
     max_concurrent_requests: int = MAX_CONCURRENT_REQUESTS
 
 
-def mds_config(values: FormationValues) -> list[dict[str, Any]]:
-    """Return the ConfigMap and the Secret that MDS reads its settings from."""
-    metadata = {
-        "name": NAME,
-        "namespace": NAMESPACE,
-        "labels": {"app.kubernetes.io/name": NAME, "lakehouse/formation": NAME},
-    }
-    settings = {
-        "MDS_WAREHOUSE": f"s3://{BUCKET}/warehouse",
-        "MDS_S3_ENDPOINT": f"http://{values.object_store_address}:{OBJECT_STORE_PORT}",
-        "MDS_S3_REGION": REGION_OF_STORE,
-        "MDS_MAX_CONCURRENT_REQUESTS": str(values.max_concurrent_requests),
-        "MDS_DRAIN_SECONDS": str(DRAIN_S),
-        "MDS_PORT": str(LOAD_BALANCER_PORT),
-    }
-    address = f"{values.database_address}:{DATABASE_PORT}/{DATABASE}"
-    secrets = {
-        "MDS_DATABASE_URI": f"postgresql+psycopg://{DATABASE_USER}:{values.database_password}@{address}",
-        "MDS_S3_ACCESS_KEY": values.object_store_key,
-        "MDS_S3_SECRET_KEY": values.object_store_secret,
-    }
-    return [
-        {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": settings},
-        {"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "type": "Opaque", "stringData": secrets},
-    ]
+@dataclass(frozen=True)
+class Entrance:
+    """Where clients enter: the load balancer's port, the port of every node behind it, and the path of its check."""
+
+    port: int
+    node_port: int
+    check: str
 
 
-def render(values: FormationValues, kubectl: str = "kubectl") -> list[dict[str, Any]]:
-    """Return all objects of the formation, in the order in which they are to be applied.
+@dataclass(frozen=True)
+class Formation:
+    """One engine: its manifests (a folder of that name), and what it is made of.
 
-    `kubectl` is the program that renders the base manifests. Raises HarnessError where it fails or is missing.
+    deployments   replicas of each of its Deployments, by the label `app.kubernetes.io/name` of their pods
+    config        makes the ConfigMaps and Secrets that the engine reads, for one region
+    declared      figures that decide how it recovers, by name, for the report
     """
-    base = [item for item in yaml.safe_load_all(run([kubectl, "kustomize", str(_BASE)], deadline_s=60).stdout) if item]
-    config = mds_config(values)
-    deployments = [item for item in base if item["kind"] == "Deployment"]
-    if len(deployments) != 1:
-        raise HarnessError(f"the manifests in {_BASE} have {len(deployments)} Deployments, not one")
-    _fill_in(deployments[0]["spec"]["template"], values.image, config)
-    first = [item for item in base if item["kind"] == "Namespace"]
-    return [*first, *config, *(item for item in base if item["kind"] != "Namespace")]
+
+    name: str
+    deployments: Mapping[str, int]
+    entrance: Entrance
+    config: Callable[[FormationValues], list[dict[str, Any]]]
+    declared: Mapping[str, str | int | float] = field(default_factory=dict)
+
+    @property
+    def replicas(self) -> int:
+        """Pods that it has when it is whole."""
+        return sum(self.deployments.values())
 
 
-def _fill_in(template: dict[str, Any], image: str, config: list[dict[str, Any]]) -> None:
-    for container in [*template["spec"]["initContainers"], *template["spec"]["containers"]]:
-        if container["image"] == _IMAGE:
+def crn(region: str, part: str) -> str:
+    """Return the cloud resource name of a part of a region's lakehouse: the instance, or one of its formations."""
+    return f"crn:v1:chaos:public:lakehouse:{region}:a/chaos:{part}"
+
+
+def instance(region: str) -> list[dict[str, Any]]:
+    """Return the objects of the instance itself, which all formations belong to."""
+    metadata = {"name": NAMESPACE, "annotations": {CRN_ANNOTATION: crn(region, "instance")}}
+    return [{"apiVersion": "v1", "kind": "Namespace", "metadata": metadata}]
+
+
+def metadata_of(name: str, formation: str) -> dict[str, Any]:
+    """Return the metadata of a ConfigMap or Secret of a formation."""
+    labels = {"app.kubernetes.io/name": name, FORMATION_LABEL: formation}
+    return {"name": name, "namespace": NAMESPACE, "labels": labels}
+
+
+def render(formation: Formation, values: FormationValues, kubectl: str = "kubectl") -> list[dict[str, Any]]:
+    """Return all objects of a formation, in the order in which they are to be applied.
+
+    `kubectl` is the program that renders the manifests. Raises HarnessError where it fails or is missing.
+    """
+    folder = _MANIFESTS / formation.name
+    shown = run([kubectl, "kustomize", str(folder)], deadline_s=60).stdout
+    plain = [item for item in yaml.safe_load_all(shown) if item]
+    if not any(item["kind"] == "Deployment" for item in plain):
+        raise HarnessError(f"the manifests in {folder} have no Deployment")
+    config = formation.config(values)
+    for item in plain:
+        if item["kind"] == "Deployment":
+            _fill_in(item["spec"]["template"], formation.name, values.images[formation.name], config)
+    objects = [*config, *plain]
+    for item in objects:
+        item["metadata"].setdefault("annotations", {})[CRN_ANNOTATION] = crn(values.region, formation.name)
+    return objects
+
+
+def _fill_in(template: dict[str, Any], name: str, image: str, config: list[dict[str, Any]]) -> None:
+    spec = template["spec"]
+    for container in [*spec.get("initContainers", []), *spec["containers"]]:
+        if container["image"] == _PLACEHOLDER.format(name=name):
             container["image"] = image
     # pods read their settings once: others make it another template, so they are rolled out
     digest = hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()[:16]
     template["metadata"].setdefault("annotations", {})["lakehouse/settings"] = digest
-
-
-def declared_figures(values: FormationValues) -> Mapping[str, int]:
-    """Return what the formation declares, by name, for the report."""
-    return {"mds.max_concurrent_requests": values.max_concurrent_requests, "mds.drain_s": DRAIN_S}

@@ -2,26 +2,26 @@
 
 from __future__ import annotations
 
-import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 from gameday.engine import Engine
 from gameday.errors import HarnessError
-from gameday.shell import run
+from lakehouse.mds_image import mds_image, mds_packages, mds_reference
+from lakehouse.presto_image import presto_image, presto_packages, presto_reference
+from lakehouse.spark_image import spark_image, spark_packages, spark_reference
 from nodeimage.archive import Image, layer_of, write_archive
-from nodeimage.cache import artefact, key_of, locked
+from nodeimage.cache import key_of, locked
 from nodeimage.image import node_images as built_node_images
 from nodeimage.image import node_root_file_system, pod_root_file_system
 from nodeimage.programs import KUBERNETES_VERSION, node_programs
-from nodeimage.rootfs import POD_PACKAGES, PROVIDER_PACKAGES, root_file_system
-from nodeimage.steps import log_file, step, together
+from nodeimage.rootfs import PROVIDER_PACKAGES, root_file_system
+from nodeimage.steps import step, together
 
-_MDS = Path(__file__).parent / "mds"
-_REQUIREMENTS = _MDS / "requirements.txt"
-# Debian 12's, which the root file system of pods has
-_POD_PYTHON = "3.11"
 _REPOSITORY = "localhost/lakehouse"
+# what the images of the formations are made of, beside the root file system of pods
+_PACKAGES = (mds_packages, presto_packages, spark_packages)
 _PULL_DEADLINE_S = 600.0
 
 
@@ -51,48 +51,32 @@ def _pull(engine: Engine, reference: str) -> bool:
 
 
 def build_node_images(engine: Engine) -> tuple[str, str]:
-    """Return the node images built from packages; the workers' carries the image of MDS."""
+    """Return the node images built from packages; the workers' carries the images of the lakehouse."""
     # downloads beside compiles: what is fetched here is small against what is compiled
-    pod_root, packages, *_ = together(
-        pod_root_file_system, mds_packages, node_programs, node_root_file_system, _provider_root_file_system
-    )
+    together(pod_root_file_system, *_PACKAGES, node_programs, node_root_file_system, _provider_root_file_system)
     with tempfile.TemporaryDirectory() as folder:
-        images = [mds_image(pod_root, packages, Path(folder))]
-        return built_node_images(engine, mds_reference(), images)
+        return built_node_images(engine, key_of(*references().values()), lakehouse_images(Path(folder)))
 
 
-def mds_reference() -> str:
-    """Return the reference of MDS's image; its tag is a key of all that is in it, so a change has another name."""
-    return f"{_REPOSITORY}/mds:{key_of(_REQUIREMENTS, _POD_PYTHON, *POD_PACKAGES, _MDS)}"
+def references() -> dict[str, str]:
+    """Return the reference of each formation's image, by the formation's name."""
+    return {"mds": mds_reference(), "presto": presto_reference(), "spark": spark_reference()}
 
 
-def mds_packages() -> Path:
-    """Return a folder with the Python packages of MDS for the Python of pods, installed where it is not there yet."""
-
-    def build(folder: Path) -> None:
-        log = log_file("mds-packages")
-        log.unlink(missing_ok=True)
-        command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-compile", "--target", str(folder)]
-        command += ["--python-version", _POD_PYTHON, "--only-binary=:all:", "--requirement", str(_REQUIREMENTS)]
-        with step("Python packages of MDS"):
-            run(command, deadline_s=900, log=log)
-
-    return artefact("mds-packages", key_of(_REQUIREMENTS, _POD_PYTHON), build)
+def lakehouse_images(scratch: Path) -> list[Image]:
+    """Describe the images of all formations, built where they are not there yet; layers are written into `scratch`."""
+    pod_root, mds, presto, spark = together(pod_root_file_system, *_PACKAGES)
+    return [
+        mds_image(pod_root, mds, scratch),
+        presto_image(pod_root, presto, scratch),
+        spark_image(pod_root, mds, spark, scratch),
+    ]
 
 
-def mds_image(pod_root: Path, packages: Path, scratch: Path) -> Image:
-    """Describe the image of MDS: root file system, Python packages, our service; layers are written into `scratch`."""
-    site = "/usr/local/lib/python3.11/dist-packages"
-    dependencies = layer_of(scratch / "mds-packages.layer", {site: packages})
-    init = Path(__file__).parent / "__init__.py"
-    service = layer_of(scratch / "mds.layer", {f"{site}/lakehouse/__init__.py": init, f"{site}/lakehouse/mds": _MDS})
-    return Image(mds_reference(), (pod_root, dependencies, service), ("python3", "-m", "lakehouse.mds"))
-
-
-def mds_archive(folder: Path) -> Path:
-    """Write the image of MDS as an archive into `folder`, for nodes whose own image does not carry it."""
-    images = [mds_image(pod_root_file_system(), mds_packages(), folder)]
-    return write_archive(folder / "mds.tar", images)
+def lakehouse_archive(scratch: Path, wanted: Sequence[str]) -> Path:
+    """Write the images of these references as one archive, for nodes whose own image does not carry them."""
+    images = [image for image in lakehouse_images(scratch) if image.reference in wanted]
+    return write_archive(scratch / "lakehouse.tar", images)
 
 
 def _provider_root_file_system() -> Path:

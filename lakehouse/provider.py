@@ -17,14 +17,13 @@ from gameday.errors import UsageError
 
 DATABASE_PORT = 5432
 OBJECT_STORE_PORT = 7070
-LOAD_BALANCER_PORT = 8181
 # HAProxy's own page: /stats;csv has the state of every server, /healthz says that it runs
 LOAD_BALANCER_STATE_PORT = 8404
-# The port on every node that leads to MDS, as lakehouse/manifests/base/service.yaml has it
-NODE_PORT = 30181
 
 DATABASE = "mds"
 DATABASE_USER = "mds"
+# Of the console: what its users saved, such as Presto's queries.
+CONSOLE = "console"
 BUCKET = "lakehouse"
 REGION_OF_STORE = "us-east-1"
 
@@ -47,6 +46,8 @@ if [ ! -d "$home/mds" ]; then
     $as_postgres {_BIN}/postgres --single -D "$home/new" postgres <<SQL
 CREATE ROLE {DATABASE_USER} LOGIN PASSWORD '$MDS_DATABASE_PASSWORD'
 CREATE DATABASE {DATABASE} OWNER {DATABASE_USER}
+CREATE ROLE {CONSOLE} LOGIN PASSWORD '$CONSOLE_DATABASE_PASSWORD'
+CREATE DATABASE {CONSOLE} OWNER {CONSOLE}
 SQL
     mv "$home/new" "$home/mds"
 fi
@@ -86,20 +87,36 @@ class ProviderService:
 
 @dataclass(frozen=True)
 class Backend:
-    """One node behind the load balancer, by its name and its address on the region's network."""
+    """One node behind the load balancer, by its name, its address on the region's network, and a port of it."""
 
     name: str
     address: str
-    port: int = NODE_PORT
+    port: int
 
 
-def database(region: str, image: str, password: str) -> ProviderService:
-    """Return the managed database, with database `mds` of user `mds`. Raises UsageError for an odd password."""
+@dataclass(frozen=True)
+class Frontend:
+    """One service behind the load balancer: the port for clients, the nodes' port, and the path of the health check."""
+
+    name: str
+    port: int
+    backends: Sequence[Backend]
+    check: str = "/readyz"
+
+
+def database(region: str, image: str, password: str, console_password: str) -> ProviderService:
+    """Return the managed database, with databases `mds` and `console` of users of these names.
+
+    Raises UsageError for an odd password.
+    """
     return ProviderService(
         name=f"{region}-postgres",
         image=image,
         command=("sh", "-c", _POSTGRES),
-        environment={"MDS_DATABASE_PASSWORD": _plain("database password", password)},
+        environment={
+            "MDS_DATABASE_PASSWORD": _plain("database password", password),
+            "CONSOLE_DATABASE_PASSWORD": _plain("console password", console_password),
+        },
         health=Health(command=(f"{_BIN}/pg_isready", "--quiet", "--host=127.0.0.1", f"--dbname={DATABASE}")),
     )
 
@@ -118,27 +135,24 @@ def object_store(region: str, image: str, access_key: str, secret_key: str) -> P
     )
 
 
-def load_balancer(region: str, image: str, backends: Sequence[Backend]) -> ProviderService:
+def load_balancer(region: str, image: str, frontends: Sequence[Frontend]) -> ProviderService:
     """Return the region's load balancer over its nodes. Raises UsageError where there are none."""
     return ProviderService(
         name=f"{region}-load-balancer",
         image=image,
         command=("haproxy", "-db", "-f", _LOAD_BALANCER_CONFIG),
-        files={_LOAD_BALANCER_CONFIG: load_balancer_config(backends)},
+        files={_LOAD_BALANCER_CONFIG: load_balancer_config(frontends)},
         data=False,
         health=Health(port=LOAD_BALANCER_STATE_PORT, path="/healthz"),
     )
 
 
-def load_balancer_config(
-    backends: Sequence[Backend], listen_port: int = LOAD_BALANCER_PORT, state_port: int = LOAD_BALANCER_STATE_PORT
-) -> str:
+def load_balancer_config(frontends: Sequence[Frontend], state_port: int = LOAD_BALANCER_STATE_PORT) -> str:
     """Return haproxy.cfg for the nodes of a region. Raises UsageError where there are none."""
-    if not backends:
+    if not frontends or not all(frontend.backends for frontend in frontends):
         raise UsageError("a load balancer needs at least one node behind it")
     templates = Environment(loader=FileSystemLoader(_TEMPLATES), undefined=StrictUndefined, keep_trailing_newline=True)  # noqa: S701 - no HTML
-    template = templates.get_template("haproxy.cfg.j2")
-    return template.render(backends=backends, listen_port=listen_port, state_port=state_port)
+    return templates.get_template("haproxy.cfg.j2").render(frontends=frontends, state_port=state_port)
 
 
 def _plain(what: str, value: str) -> str:

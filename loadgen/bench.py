@@ -36,13 +36,13 @@ from gameday.errors import HarnessError
 from gameday.measure import due_within, outages
 from gameday.records import Recorder, Request, read_requests
 from gameday.timeline import now
-from loadgen.mds import MdsClients
-from loadgen.schedule import CYCLE, declared_rates, pace
+from loadgen.flights import Notebook
+from loadgen.mds import ENGINE, MdsClients
+from loadgen.schedule import ARRIVALS_PER_S as DECLARED
+from loadgen.schedule import CYCLES, declared_rates, pace
 
 ARRIVALS_PER_S = 20.0
 INTERVAL_S = 1 / ARRIVALS_PER_S
-# What the load of a run is, of which the recorder's cost is told.
-DECLARED_ARRIVALS_PER_S = 5.0
 ERROR_MAX_INTERVALS = 2
 # Success must last that long to end an outage; nothing else goes wrong here.
 _SUSTAINED_S = 1.0
@@ -56,7 +56,7 @@ _ANSWER = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length:
 _RECORDED = 10_000
 # from linux/prctl.h
 _PR_SET_PDEATHSIG = 1
-_LIST_NAMESPACES = CYCLE.index("list_namespaces")
+_LIST_NAMESPACES = CYCLES[ENGINE].index("list_namespaces")
 
 
 @dataclass(frozen=True)
@@ -109,7 +109,7 @@ def served() -> Iterator[tuple[int, str]]:
 def arrivals(url: str, folder: Path) -> Iterator[None]:
     """Let arrivals come, and be recorded in `folder`, as those of the load."""
     recorder, failures = Recorder(folder, "bench"), list[BaseException]()
-    clients = MdsClients(url, "load_bench", recorder, lambda _: None, failures.append)
+    clients = MdsClients(url, "load_bench", Notebook(ENGINE, recorder, lambda _: None, failures.append))
     stopped = gevent.event.Event()
     pacer = gevent.spawn(pace, ARRIVALS_PER_S, lambda _, due: clients.arrive(_LIST_NAMESPACES, due), stopped.is_set)
     try:
@@ -196,7 +196,7 @@ def main(context: click.Context, times: int, seconds: list[float]) -> None:
             f"frozen {length:4.1f} s, {times} times: error median {_shown(median(errors))}, maximum"
             f" {_shown(max(errors))}; from {signed[0] * 1000:+.1f} to {signed[-1] * 1000:+.1f} ms"
         )
-    cost_s, requests_per_s = recorder_cost_s(), sum(declared_rates(DECLARED_ARRIVALS_PER_S).values())
+    cost_s, requests_per_s = recorder_cost_s(), sum(declared_rates(ENGINE, DECLARED[ENGINE]).values())
     click.echo(
         f"recorder: {cost_s:.3f} CPU seconds for 1000 requests, {cost_s * requests_per_s / 10:.3f} % of a core at the"
         f" declared {requests_per_s:g} requests a second"

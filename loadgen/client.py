@@ -1,17 +1,18 @@
-"""An HTTP client with the standard retries of an Iceberg REST client, which is what users of a catalogue have.
+"""An HTTP client with the standard retries of an engine's own clients, which is what users of the engine have.
 
-The rules are those of Iceberg's own Java client since its release 1.11 (class ExponentialHttpRequestRetryStrategy of
-org.apache.iceberg.rest, with the changes of its pull requests 13449 and 13619): up to five retries; for every method
-after 429, and after a 503 that carries Retry-After; for idempotent methods after 408, 500, 502, 503, 504 and a lost
-connection too; never after a refused connection or a time-out. It waits as long as Retry-After says, else one second,
-doubled each time up to 64, with a tenth of jitter. Earlier releases repeat a commit after 502 and 504 and so conflict
-with themselves.
+The rules of a catalogue's are here: those of Iceberg's own Java client since its release 1.11 (class
+ExponentialHttpRequestRetryStrategy of org.apache.iceberg.rest, with the changes of its pull requests 13449 and 13619):
+up to five retries; for every method after 429, and after a 503 that carries Retry-After; for idempotent methods after
+408, 500, 502, 503, 504 and a lost connection too; never after a refused connection or a time-out. It waits as long as
+Retry-After says, else one second, doubled each time up to 64, with a tenth of jitter. Earlier releases repeat a commit
+after 502 and 504 and so conflict with themselves.
 """
 
 from __future__ import annotations
 
 import json
 import random
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from http.client import HTTPException
 from typing import Any
@@ -26,12 +27,11 @@ from gameday.errors import UsageError
 # Iceberg's client sets none and waits for the load balancer, which gives a request to a dead zone up after 3 s; this is
 # well beyond that, so that our impatience is never taken for a failure of the service.
 ATTEMPT_TIMEOUT_S = 10.0
-_RETRIES_MAX = 5
+# The header by which MDS names the pod that answers.
+REPLICA_HEADER = "X-MDS-Replica"
 _TOO_MANY_REQUESTS, _UNAVAILABLE = 429, 503
 _IDEMPOTENT = ("GET", "HEAD")
 _RETRIED_IF_IDEMPOTENT = frozenset({408, 500, 502, 503, 504})
-# After these the request may have been carried out (CommitStateUnknownException of Iceberg's ErrorHandlers).
-_UNKNOWN_STATUS = frozenset({500, 502, 503, 504})
 _BACKOFF_MAX_S = 64.0
 
 
@@ -55,11 +55,6 @@ class Attempt:
         """Whether the server carried the request out and said so."""
         return self.status is not None and self.status < 400  # noqa: PLR2004 - HTTP's own border of errors
 
-    @property
-    def fate_unknown(self) -> bool:
-        """Whether the request may have been carried out all the same."""
-        return not self.refused and (self.status is None or self.status in _UNKNOWN_STATUS)
-
 
 @dataclass
 class Answer:
@@ -77,15 +72,44 @@ class Answer:
         return body
 
 
+@dataclass(frozen=True)
+class Rules:
+    """When a client sends a request again, and what a failed attempt means.
+
+    retried     tells of a method and an attempt that was not ok whether it is sent again
+    wait_s      the seconds to wait after the attempt of a number, counted from 1
+    unknown     the statuses after which the request may have been carried out all the same
+    """
+
+    attempts_max: int
+    retried: Callable[[str, Attempt], bool]
+    wait_s: Callable[[int, Attempt], float]
+    unknown: frozenset[int]
+
+    def fate_unknown(self, attempt: Attempt) -> bool:
+        """Tell whether an attempt may have been carried out without our being told."""
+        return not attempt.refused and (attempt.status is None or attempt.status in self.unknown)
+
+
 class Client:
     """Sends requests to one address; made for greenlets, of which each may send at the same time."""
 
-    def __init__(self, base_url: str, *, retries: int = _RETRIES_MAX, timeout_s: float = ATTEMPT_TIMEOUT_S) -> None:
-        """Raise UsageError where `base_url` is no http URL."""
+    def __init__(
+        self,
+        base_url: str,
+        *,
+        rules: Rules | None = None,
+        headers: Mapping[str, str] | None = None,
+        replica_header: str = REPLICA_HEADER,
+        timeout_s: float = ATTEMPT_TIMEOUT_S,
+    ) -> None:
+        """Repeat requests by `rules` (else Iceberg's), send `headers` with each; UsageError for what is no http URL."""
         parts = urlsplit(base_url)
         if parts.scheme != "http" or not parts.hostname:
             raise UsageError(f"the address {base_url!r} is no http:// URL")
-        self._retries = retries
+        self._rules = rules or ICEBERG
+        self._headers = dict(headers or {})
+        self._replica_header = replica_header
         self._timeout_s = timeout_s
         self._http = HTTPClient(
             parts.hostname,
@@ -99,41 +123,51 @@ class Client:
         self._http._connection_pool.size = -1  # noqa: SLF001 - there is no setting for it
 
     def request(self, method: str, path: str, body: object = None) -> Answer:
-        """Send a request with all its standard retries and return how it ended; never raises for what went wrong."""
-        answer = Answer(Attempt(None), 0)
+        """Send a request with all its standard retries and return how it ended; never raises for what went wrong.
+
+        A body that is no bytes is sent as JSON.
+        """
+        answer, rules = Answer(Attempt(None), 0), self._rules
 
         def send() -> Attempt:
             answer.last = attempt = self._attempt(method, path, body)
             answer.attempts += 1
-            answer.fate_unknown |= attempt.fate_unknown
             if not attempt.ok:
+                answer.fate_unknown |= rules.fate_unknown(attempt)
                 answer.errors.append(attempt.error or f"HTTP {attempt.status}")
             return attempt
 
+        def wait_s(state: RetryCallState) -> float:
+            return rules.wait_s(state.attempt_number, answer.last)
+
         Retrying(
-            stop=stop_after_attempt(self._retries + 1),
-            retry=retry_if_result(lambda attempt: _retried(method, attempt)),
-            wait=_wait_s,
+            stop=stop_after_attempt(rules.attempts_max),
+            retry=retry_if_result(lambda attempt: not attempt.ok and rules.retried(method, attempt)),
+            wait=wait_s,
             sleep=gevent.sleep,
             retry_error_callback=lambda _: None,
         )(send)
         return answer
 
     def _attempt(self, method: str, path: str, body: object) -> Attempt:
-        payload = json.dumps(body).encode() if body is not None else b""
-        headers = {"Content-Type": "application/json"} if payload else {}
+        payload = body if isinstance(body, bytes) else json.dumps(body).encode() if body is not None else b""
+        headers = {**self._headers, "Content-Type": "application/json"} if payload else self._headers
+        # the client's own time-outs are for each read, and a slow answer takes many
+        ours = gevent.Timeout(self._timeout_s)
         try:
-            # the client's own time-outs are for each read, and a slow answer takes many
-            with gevent.Timeout(self._timeout_s):
+            with ours:
                 response = self._http.request(method, path, body=payload, headers=headers)
                 content = bytes(response.read())
         except ConnectionRefusedError:
             return Attempt(None, error="connection refused", refused=True)
-        except (TimeoutError, gevent.Timeout):
+        except (TimeoutError, gevent.Timeout) as error:
+            if isinstance(error, gevent.Timeout) and error is not ours:
+                # the patience of whoever called is at its end, not that of this attempt
+                raise
             return Attempt(None, error="timed out")
         except (OSError, ValueError, HTTPException) as error:
             return Attempt(None, error=f"connection lost ({type(error).__name__})", lost=True)
-        retry_after, replica = response.get("retry-after"), response.get("x-mds-replica")
+        retry_after, replica = response.get("retry-after"), response.get(self._replica_header.lower())
         return Attempt(
             response.status_code,
             content,
@@ -152,9 +186,12 @@ def _retried(method: str, attempt: Attempt) -> bool:
     return method in _IDEMPOTENT and (attempt.lost or attempt.status in _RETRIED_IF_IDEMPOTENT)
 
 
-def _wait_s(state: RetryCallState) -> float:
-    attempt: Attempt = state.outcome.result() if state.outcome else Attempt(None)
+def _wait_s(number: int, attempt: Attempt) -> float:
     if attempt.retry_after_s:
         return attempt.retry_after_s
-    delay = min(2.0 ** (state.attempt_number - 1), _BACKOFF_MAX_S)
+    delay = min(2.0 ** (number - 1), _BACKOFF_MAX_S)
     return delay * (1 + random.random() / 10)  # noqa: S311 - jitter is no secret
+
+
+# 500 to 504: CommitStateUnknownException of Iceberg's ErrorHandlers.
+ICEBERG = Rules(attempts_max=6, retried=_retried, wait_s=_wait_s, unknown=frozenset({500, 502, 503, 504}))

@@ -1,8 +1,9 @@
-"""The load as Locust runs it: `locust -f loadgen/locustfile.py --host http://ADDRESS:8181`.
+"""The load as Locust runs it: `locust -f loadgen/locustfile.py --host http://ADDRESS:8181 MdsUser`.
 
+One user class an engine: MdsUser, PrestoUser, SparkUser, chosen by name or with `--class-picker` on Locust's web page.
 One user is a constant stream of arrivals, not a person who waits for answers: `--arrivals-per-s` for each user.
-Locust's own web page, statistics and distributed mode work as ever. With `--run-folder` every request and every write
-is written down for the judge.
+Locust's own web page, statistics and distributed mode work as ever. With `--run-folder` every request, write and
+workload is written down for the judge.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import signal
 import sys
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Protocol
 
 import gevent
 from locust import User, events, task
@@ -25,19 +26,34 @@ from locust.runners import MasterRunner, WorkerRunner
 
 from gameday.errors import ChaosError, UsageError
 from gameday.records import Recorder, Request
+from loadgen.flights import Notebook
+from loadgen.jobs import read_jobs
 from loadgen.mds import MdsClients
-from loadgen.schedule import pace
+from loadgen.presto import PrestoClients
+from loadgen.schedule import ARRIVALS_PER_S, READY, pace
+from loadgen.spark import SparkClients
 
 logger = logging.getLogger(__name__)
-READY = "LOAD READY"
 _PARENT_LOOK_S = 0.5
 _FAILED = "load_failed"
 
 
 @events.init_command_line_parser.add_listener
 def _options(parser: ArgumentParser) -> None:
-    parser.add_argument("--arrivals-per-s", type=float, default=5.0, help="Arrivals a second of each user (5).")
-    parser.add_argument("--run-folder", type=str, default="", help="Write requests and ledger into this folder.")
+    for engine, name in (("mds", "MDS"), ("presto", "Presto"), ("spark", "Spark's submission service")):
+        parser.add_argument(f"--{engine}-url", type=str, default="", help=f"Address of {name} (that of --host).")
+    parser.add_argument("--presto-user", type=str, default="load", help="Name to ask Presto as (load).")
+    parser.add_argument(
+        "--presto-password", type=str, default="", env_var="PRESTO_PASSWORD", is_secret=True, help="Password for it."
+    )
+    rates = ", ".join(f"{engine} {rate:g}" for engine, rate in ARRIVALS_PER_S.items())
+    parser.add_argument("--arrivals-per-s", type=float, help=f"Arrivals a second of each user ({rates}).")
+    parser.add_argument("--long-queries", type=int, default=1, help="Long queries that each PrestoUser keeps (1).")
+    parser.add_argument("--jobs", type=str, default="", help="Jobs of a SparkUser: a JSON list, or @FILE with one.")
+    parser.add_argument(
+        "--ready-deadline-s", type=float, default=120.0, help="Time for Presto and Spark to work (120)."
+    )
+    parser.add_argument("--run-folder", type=str, default="", help="Write requests, ledger, workloads to this folder.")
     parser.add_argument("--parent", type=int, default=0, help="End when the process of this number has ended.")
 
 
@@ -91,22 +107,52 @@ def _options_of(environment: Environment) -> Namespace:
     return options
 
 
-class MdsUser(User):
-    """A constant stream of arrivals of MDS's clients."""
+class Clients(Protocol):
+    """What a user drives: the clients of one engine."""
+
+    def prepare(self) -> None:
+        """Make what is needed, and return once arrivals may begin; raises ChaosError where that fails."""
+
+    def arrive(self, number: int, due: float) -> None:
+        """Carry out the operation of an arrival that was due at a moment (monotonic seconds)."""
+
+    def finish(self) -> None:
+        """End what is in flight, and write it down."""
+
+
+class EngineUser(User):
+    """A constant stream of arrivals of an engine's clients."""
+
+    abstract = True
+    engine: ClassVar[str]
+
+    def make_clients(self, base_url: str, options: Namespace, notebook: Notebook) -> Clients:
+        """Return the clients of this user."""
+        raise NotImplementedError
 
     def on_start(self) -> None:
-        """Create the user's tables; a load that cannot begin ends the process with 1."""
+        """Make ready what the user needs; a load that cannot begin ends the process with 1."""
         options = _options_of(self.environment)
         index = getattr(self.environment.runner, "worker_index", 0)
         process = f"{os.getpid()}-{index}-{id(self) & 0xFFFF:x}"
+        self._clients: Clients | None = None
+        ready = False
         try:
+            base_url = getattr(options, f"{self.engine}_url") or self.host
+            if not base_url:
+                raise UsageError(f"no address of {self.engine}: give --{self.engine}-url or --host")
             recorder = Recorder(Path(options.run_folder), process) if options.run_folder else None
-            namespace = f"load_{secrets.token_hex(4)}"
-            self._clients = MdsClients(self.host or "", namespace, recorder, self._told, self._failed)
+            notebook = Notebook(self.engine, recorder, self._told, self._failed)
+            self._clients = self.make_clients(base_url, options, notebook)
             self._clients.prepare()
+            ready = True
         except (ChaosError, OSError) as error:
             _fail(self.environment, f"the load cannot begin: {error}")
             raise StopUser from error
+        finally:
+            # jobs and long queries that have begun shall not go on, also where Locust has no patience left
+            if self._clients and not ready:
+                self._clients.finish()
         sys.stdout.write(f"{READY}\n")
         sys.stdout.flush()
 
@@ -114,17 +160,20 @@ class MdsUser(User):
     def arrivals(self) -> None:
         """Let arrivals come until the user is stopped."""
         phase = random.random()  # noqa: S311 - several users shall not all arrive at the same moment
+        # what is left empty on Locust's web page is an empty text
+        rate = float(_options_of(self.environment).arrivals_per_s or ARRIVALS_PER_S[self.engine])
         try:
-            pace(_options_of(self.environment).arrivals_per_s, self._arrive, self._stopping, phase=phase)
+            pace(rate, self._arrive, self._stopping, phase=phase)
         finally:
-            self._clients.finish()
+            if self._clients:
+                self._clients.finish()
         raise StopUser
 
     def _stopping(self) -> bool:
         return bool(getattr(self.environment, "load_stopping", False))
 
     def _arrive(self, number: int, due: float) -> None:
-        if self._stopping():
+        if self._stopping() or not self._clients:
             return
         try:
             self._clients.arrive(number, due)
@@ -136,13 +185,51 @@ class MdsUser(User):
 
     def _told(self, request: Request) -> None:
         self.environment.events.request.fire(
-            request_type="mds",
+            request_type=self.engine,
             name=request.operation,
             response_time=request.latency_s * 1000,
             response_length=0,
             exception=None if request.outcome == "ok" else RuntimeError(request.error or request.outcome),
             context={},
         )
+
+
+class MdsUser(EngineUser):
+    """Clients of the metadata service."""
+
+    engine = "mds"
+
+    def make_clients(self, base_url: str, _options: Namespace, notebook: Notebook) -> Clients:
+        """Return clients with tables in a namespace of their own."""
+        return MdsClients(base_url, f"load_{secrets.token_hex(4)}", notebook)
+
+
+class PrestoUser(EngineUser):
+    """Clients of Presto."""
+
+    engine = "presto"
+
+    def make_clients(self, base_url: str, options: Namespace, notebook: Notebook) -> Clients:
+        """Return clients that keep long queries in flight."""
+        return PrestoClients(
+            base_url,
+            notebook,
+            user=options.presto_user,
+            password=options.presto_password or None,
+            long_queries=options.long_queries,
+            ready_deadline_s=options.ready_deadline_s,
+        )
+
+
+class SparkUser(EngineUser):
+    """Clients of Spark's submission service."""
+
+    engine = "spark"
+
+    def make_clients(self, base_url: str, options: Namespace, notebook: Notebook) -> Clients:
+        """Return clients with the jobs that were asked for."""
+        jobs = read_jobs(options.jobs) if options.jobs else None
+        return SparkClients(base_url, notebook, jobs, ready_deadline_s=options.ready_deadline_s)
 
 
 def _fail(environment: Environment, reason: str) -> None:

@@ -7,14 +7,12 @@ from collections.abc import Callable
 from functools import partial
 from typing import Literal
 
-import gevent
 from gevent.pool import Pool
 
 from gameday.errors import HarnessError
-from gameday.records import LedgerEntry, LedgerState, Outcome, Recorder, Request
-from gameday.timeline import now
 from loadgen.catalogue import Table, commit_body, create_body, new_snapshot_id, snapshot_ids, table_of
 from loadgen.client import Answer, Client
+from loadgen.flights import Flights, Notebook, ended_by
 from loadgen.schedule import TABLES_OF_A_PLAN, operation
 
 ENGINE = "mds"
@@ -24,31 +22,21 @@ _TABLES = 64
 _CREATED_AT_ONCE = 4
 # A table's metadata grows with each snapshot; older tables give way to new ones.
 _SNAPSHOTS_MAX = 40
-IN_FLIGHT_MAX = 400
-_FINISH_S = 5.0
 
 Fate = Literal["acknowledged", "rejected", "unknown"]
-Told = Callable[[Request], None]
-Failed = Callable[[BaseException], None]
 
 
 class MdsClients:
     """The clients of one Locust user: its tables, its connections, and what they do at each arrival."""
 
-    def __init__(self, base_url: str, namespace: str, recorder: Recorder | None, told: Told, failed: Failed) -> None:
-        """`told` hears of every finished request; what is recorded goes to `recorder`.
-
-        `failed` hears of what went wrong in the load itself, such as a full disk: the evidence has a hole then.
-        """
+    def __init__(self, base_url: str, namespace: str, notebook: Notebook) -> None:
+        """Work in a namespace of the user's own at `base_url`, and write down in `notebook` what is seen."""
         self._client = Client(base_url)
         self._namespace = namespace
-        self._recorder = recorder
-        self._told = told
-        self._failed = failed
+        self._notebook = notebook
+        self._flights = Flights(notebook)
         self._tables: list[Table] = []
         self._free: list[Table] = []
-        self._flights: dict[int, tuple[str, float, float, float]] = {}
-        self._pool = Pool(IN_FLIGHT_MAX)
         self._created = 0
         self._random = random.Random(namespace)  # noqa: S311 - which table is loaded is no secret
 
@@ -68,7 +56,7 @@ class MdsClients:
 
     def arrive(self, number: int, due: float) -> None:
         """Carry out the operation of an arrival that was due at a moment (monotonic seconds)."""
-        name = operation(number)
+        name = operation(ENGINE, number)
         if name == "plan_query":
             for table in self._random.sample(self._tables, TABLES_OF_A_PLAN):
                 self._spawn("load_table", due, partial(self._client.request, "GET", table.path))
@@ -83,66 +71,14 @@ class MdsClients:
             table = self._free.pop(0)
             self._spawn(name, due, partial(self._commit_and_free, table))
         else:
-            self._drop(name, due, "no table is free to commit to")
+            self._flights.drop(name, due, "no table is free to commit to")
 
     def finish(self) -> None:
         """Wait 5 s for what is in flight, and write down the rest as unfinished."""
-        self._pool.join(timeout=_FINISH_S)
-        for name, due, started, wall in list(self._flights.values()):
-            self._record(name, due, started, wall, "unfinished", None)
-        self._flights.clear()
-        self._pool.kill(block=False)
+        self._flights.finish()
 
     def _spawn(self, name: str, due: float, send: Callable[[], Answer]) -> None:
-        if self._pool.free_count() <= 0:
-            self._drop(name, due, f"{IN_FLIGHT_MAX} requests are in flight already")
-            return
-        flight = self._pool.spawn(self._flight, name, due, send)
-        flight.link_exception(lambda ended: self._failed(ended.exception))
-
-    def _flight(self, name: str, due: float, send: Callable[[], Answer]) -> None:
-        wall, started = now()
-        key = id(gevent.getcurrent())
-        self._flights[key] = (name, due, started, wall)
-        answer = send()
-        # one that was written down as unfinished is not written down again
-        if self._flights.pop(key, None):
-            self._record(name, due, started, wall, "ok" if answer.last.ok else "error", answer)
-
-    def _drop(self, name: str, due: float, reason: str) -> None:
-        wall, moment = now()
-        self._tell(Request(ENGINE, name, due, moment, moment, wall, "dropped", 0, None, reason))
-
-    def _record(
-        self, name: str, due: float, started: float, wall: float, outcome: Outcome, answer: Answer | None
-    ) -> None:
-        _, ended = now()
-        if answer is None:
-            self._tell(Request(ENGINE, name, due, started, ended, wall, outcome))
-            return
-        last = answer.last
-        error = answer.errors[-1] if not last.ok else None
-        self._tell(
-            Request(
-                ENGINE,
-                name,
-                due,
-                started,
-                ended,
-                wall,
-                outcome,
-                answer.attempts,
-                last.status,
-                error,
-                last.replica,
-                answer.errors,
-            )
-        )
-
-    def _tell(self, request: Request) -> None:
-        if self._recorder:
-            self._recorder.request(request)
-        self._told(request)
+        self._flights.spawn(name, due, lambda: ended_by(send()))
 
     def _create(self) -> tuple[Answer, Table | None]:
         self._created += 1
@@ -184,7 +120,7 @@ class MdsClients:
 
     def _commit_known(self, table: Table) -> Answer:
         snapshot = new_snapshot_id()
-        self._ledger(table, snapshot, "attempted")
+        self._notebook.ledger(table.place, str(snapshot), "attempted")
         answer = self._client.request("POST", table.path, commit_body(table, snapshot))
         fate: Fate = "acknowledged" if answer.last.ok else "rejected"
         table.known = False
@@ -192,7 +128,7 @@ class MdsClients:
             table.follow(answer.json()["metadata"])
         elif answer.fate_unknown:
             answer, fate = self._check_commit(table, snapshot, answer)
-        self._ledger(table, snapshot, fate)
+        self._notebook.ledger(table.place, str(snapshot), fate)
         return answer
 
     def _check_commit(self, table: Table, snapshot: int, answer: Answer) -> tuple[Answer, Fate]:
@@ -212,11 +148,6 @@ class MdsClients:
         table.known = False
         check.last = answer.last
         return check, "unknown"
-
-    def _ledger(self, table: Table, snapshot: int, state: LedgerState) -> None:
-        if self._recorder:
-            wall, mono = now()
-            self._recorder.ledger(LedgerEntry(ENGINE, table.place, str(snapshot), state, mono, wall))
 
 
 def _joined(first: Answer, second: Answer) -> Answer:

@@ -7,20 +7,34 @@ import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from gameday.errors import HarnessError
 from gameday.waiting import wait_until
+from loadgen.schedule import READY
 
 LOCUSTFILE = Path(__file__).with_name("locustfile.py")
-_READY = "LOAD READY"
 
 
 class Load:
-    """One Locust process, or one with workers, that writes into a run folder."""
+    """One Locust process, or one with workers, that puts one engine under load and writes into a run folder."""
 
-    def __init__(self, base_url: str, folder: Path, *, arrivals_per_s: float, users: int = 1, workers: int = 0) -> None:
-        """`arrivals_per_s` is the rate of all users together; with `workers` Locust starts as many processes."""
+    def __init__(
+        self,
+        engine: str,
+        base_url: str,
+        folder: Path,
+        *,
+        arrivals_per_s: float,
+        users: int = 1,
+        workers: int = 0,
+        options: Sequence[str] = (),
+    ) -> None:
+        """`arrivals_per_s` is the rate of all users together; with `workers` Locust starts as many processes.
+
+        `options` are further ones of the locustfile, such as `--jobs`. Loads of several engines run side by side.
+        """
         self._command = [
             sys.executable,
             "-m",
@@ -30,16 +44,19 @@ class Load:
             "--headless",
             "--only-summary",
         ]
-        self._command += ["--host", base_url, "--users", str(users), "--spawn-rate", str(users), "--stop-timeout", "6"]
+        self._command += [f"--{engine}-url", base_url, "--users", str(users), "--spawn-rate", str(users)]
+        # a user needs 5 s for what is in flight, and a moment to hear of the end
+        self._command += ["--stop-timeout", "8"]
         self._command += ["--arrivals-per-s", str(arrivals_per_s / users), "--run-folder", str(folder)]
-        self._command += ["--parent", str(os.getpid())]
+        self._command += ["--parent", str(os.getpid()), *options]
         if workers:
             # Locust's own port is fixed and open to all: two loads at once would take each other's workers
             port = str(_free_port())
             self._command += ["--processes", str(workers), "--master-bind-host", "127.0.0.1"]
             self._command += ["--master-bind-port", port, "--master-port", port]
+        self._command.append(user_class(engine))
         self._users = users
-        self._log = folder / "load.log"
+        self._log = folder / f"load-{engine}.log"
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
@@ -56,7 +73,7 @@ class Load:
         def look() -> str | None:
             if not self.alive():
                 raise HarnessError(f"the load ended before it began: {self._end_of_log()}")
-            begun = self._log.read_text(errors="replace").count(_READY)
+            begun = self._log.read_text(errors="replace").count(READY)
             return None if begun >= self._users else f"{begun} of {self._users} users ready"
 
         wait_until("the load to begin", look, deadline_s=deadline_s, every_s=0.2)
@@ -88,6 +105,11 @@ class Load:
         # Locust ends with tables of its statistics; what it logged as an error says more
         errors = [line for line in lines if "/ERROR/" in line]
         return " | ".join((errors or lines)[-3:]) or "it said nothing"
+
+
+def user_class(engine: str) -> str:
+    """Return the name of an engine's user class in the locustfile."""
+    return f"{engine.capitalize()}User"
 
 
 def _free_port() -> int:

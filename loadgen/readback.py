@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 
 import httpx
@@ -12,6 +12,7 @@ from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_f
 from gameday.records import LedgerEntry, ReadBack
 from gameday.timeline import now
 from loadgen.catalogue import snapshot_ids
+from loadgen.presto_protocol import STATEMENT, headers, page_of
 
 _AT_ONCE = 4
 _TIMEOUT_S = 5.0
@@ -26,17 +27,38 @@ def read_back_mds(base_url: str, ledger: Iterable[LedgerEntry], *, deadline_s: f
     A table that could not be read carries an error. One that the catalogue says it does not have was read all the same:
     it holds nothing, and all that was acknowledged in it is lost.
     """
+    return _read_all("mds", base_url, {}, ledger, _snapshots, deadline_s)
+
+
+def read_back_presto(
+    base_url: str, ledger: Iterable[LedgerEntry], *, deadline_s: float, user: str = "load", password: str | None = None
+) -> list[ReadBack]:
+    """Return the saved queries found of each run of the ledger, as `read_back_mds` does with tables.
+
+    A table that Presto says it does not have holds nothing.
+    """
+    return _read_all("presto", base_url, headers(user, password), ledger, _saved_queries, deadline_s)
+
+
+def _read_all(
+    engine: str,
+    base_url: str,
+    sent: dict[str, str],
+    ledger: Iterable[LedgerEntry],
+    items_of: Callable[[httpx.Client, str, float], list[str]],
+    deadline_s: float,
+) -> list[ReadBack]:
     places = sorted({entry.place for entry in ledger})
     end = time.monotonic() + deadline_s
-    # the catalogue is on this machine: a proxy of the environment is not meant for it
+    # the engine is on this machine: a proxy of the environment is not meant for it
     with (
-        httpx.Client(base_url=base_url, timeout=_TIMEOUT_S, trust_env=False) as client,
+        httpx.Client(base_url=base_url, headers=sent, timeout=_TIMEOUT_S, trust_env=False) as client,
         ThreadPoolExecutor(_AT_ONCE) as pool,
     ):
-        return list(pool.map(lambda place: _read(client, place, end), places))
+        return list(pool.map(lambda place: _read(engine, place, lambda: items_of(client, place, end), end), places))
 
 
-def _read(client: httpx.Client, place: str, end: float) -> ReadBack:
+def _read(engine: str, place: str, look: Callable[[], list[str]], end: float) -> ReadBack:
     error: str | None = "the deadline passed before it was read"
     items: list[str] = []
     if (left_s := end - time.monotonic()) > 0:
@@ -47,17 +69,38 @@ def _read(client: httpx.Client, place: str, end: float) -> ReadBack:
             reraise=True,
         )
         try:
-            items, error = again(_items, client, place), None
+            items, error = again(look), None
         except _UNREADABLE as problem:
             error = f"{type(problem).__name__}: {problem}"
     wall, mono = now()
-    return ReadBack("mds", place, items, mono, wall, error)
+    return ReadBack(engine, place, items, mono, wall, error)
 
 
-def _items(client: httpx.Client, place: str) -> list[str]:
+def _snapshots(client: httpx.Client, place: str, _end: float) -> list[str]:
     namespace, table = place.split(".")
     answer = client.get(f"/v1/namespaces/{namespace}/tables/{table}")
     if answer.status_code == _NOT_FOUND:
         return []
     answer.raise_for_status()
     return snapshot_ids(answer.json()["metadata"])
+
+
+def _saved_queries(client: httpx.Client, place: str, end: float) -> list[str]:
+    table, _, run = place.partition("/")
+    statement = f"SELECT DISTINCT id FROM {table} WHERE run = '{run}'"  # noqa: S608 - our own words, from our ledger
+    answer = client.post(STATEMENT, content=statement.encode())
+    found: list[str] = []
+    while True:
+        answer.raise_for_status()
+        page = page_of(answer.content)
+        if page.error and page.error.gone:
+            return []
+        if page.error:
+            raise ValueError(str(page.error))
+        found += [str(row[0]) for row in page.rows]
+        if page.next_path is None:
+            return sorted(found)
+        # a last try may take as long as a request to a catalogue that says nothing
+        if time.monotonic() >= end + _TIMEOUT_S:
+            raise ValueError(f"the deadline passed while the query {page.query_id} was {page.state}")
+        answer = client.get(page.next_path)

@@ -1,4 +1,4 @@
-"""What arrives, and when: the cycle of operations of the catalogue's clients, at a constant rate.
+"""What arrives, and when: the cycle of operations of each engine's clients, at a constant rate.
 
 The rate is an open model: arrival n is due at its time whether or not earlier ones were answered, so a server that
 stalls does not slow the load down, and latency counts from the due time (no coordinated omission).
@@ -11,35 +11,56 @@ from collections.abc import Callable
 
 import gevent
 
+from gameday.errors import UsageError
 from gameday.timeline import now
 
+# What a user of the load says once its arrivals begin; `loadgen.process` counts these lines.
+READY = "LOAD READY"
+# Arrivals in the order in which they come, over and over, for each engine.
+CYCLES = {
+    "mds": ("plan_query", "list_namespaces", "commit_snapshot", "load_table", "commit_snapshot"),
+    "presto": ("count_nations", "save_query", "count_orders"),
+    "spark": ("job_status", "job_status", "job_status", "list_jobs"),
+}
+# Arrivals a second of each user where nothing else is asked for.
+ARRIVALS_PER_S = {"mds": 5.0, "presto": 2.0, "spark": 2.0}
 # An engine that plans a query over many tables asks for all of them at once.
 TABLES_OF_A_PLAN = 12
-# Arrivals in the order in which they come, over and over.
-CYCLE = ("plan_query", "list_namespaces", "commit_snapshot", "load_table", "commit_snapshot")
 # Of every so many commits one creates a table instead, for the tables that are retired.
 COMMITS_PER_CREATE = 10
+# One that waits for its next arrival looks so often whether there shall be none.
+_STOPPED_LOOK_S = 0.25
 
 
-def operation(arrival: int) -> str:
-    """Return the operation of an arrival, counted from 0."""
-    name = CYCLE[arrival % len(CYCLE)]
+def operation(engine: str, arrival: int) -> str:
+    """Return the operation of an arrival, counted from 0; raises UsageError for an engine that has no load."""
+    cycle = _cycle(engine)
+    name = cycle[arrival % len(cycle)]
     if name != "commit_snapshot":
         return name
-    per_cycle = CYCLE.count("commit_snapshot")
-    commit = arrival // len(CYCLE) * per_cycle + CYCLE[: arrival % len(CYCLE)].count("commit_snapshot")
+    per_cycle = cycle.count("commit_snapshot")
+    commit = arrival // len(cycle) * per_cycle + cycle[: arrival % len(cycle)].count("commit_snapshot")
     return "create_table" if commit % COMMITS_PER_CREATE == COMMITS_PER_CREATE - 1 else name
 
 
-def declared_rates(arrivals_per_s: float) -> dict[str, float]:
-    """Return the requests a second of each operation that a load of so many arrivals a second makes."""
-    turns = len(CYCLE) * COMMITS_PER_CREATE
+def declared_rates(engine: str, arrivals_per_s: float) -> dict[str, float]:
+    """Return the requests a second of each operation that a load of so many arrivals a second makes on an engine.
+
+    Spark's hold as long as a job is in flight: after that, all arrivals are `list_jobs`.
+    """
+    turns = len(_cycle(engine)) * COMMITS_PER_CREATE
     rates: Counter[str] = Counter()
     for arrival in range(turns):
-        name = operation(arrival)
+        name = operation(engine, arrival)
         requests = TABLES_OF_A_PLAN if name == "plan_query" else 1
         rates["load_table" if name == "plan_query" else name] += requests
     return {name: count / turns * arrivals_per_s for name, count in rates.items()}
+
+
+def _cycle(engine: str) -> tuple[str, ...]:
+    if engine not in CYCLES:
+        raise UsageError(f"there is no load for the engine {engine!r}, only for {', '.join(CYCLES)}")
+    return CYCLES[engine]
 
 
 def pace(
@@ -57,7 +78,7 @@ def pace(
         due = begin + number / arrivals_per_s
         _, moment = now()
         if moment < due:
-            gevent.sleep(due - moment)
+            gevent.sleep(min(due - moment, _STOPPED_LOOK_S))
             continue
         gevent.spawn(arrive, number, due)
         number += 1

@@ -12,11 +12,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pyiceberg.catalog.rest import RestCatalog
+
 from gameday.engine import Engine
 from gameday.paths import PROJECT
 from gameday.regions import Region
 from gameday.timeline import read_json_lines
 from gameday.waiting import wait_until
+from lakehouse.deploy import endpoints
 
 CHAOS = str(Path(sys.executable).with_name("chaos"))
 EXPERIMENTS = PROJECT / "experiments" / "zone-outage"
@@ -63,6 +66,22 @@ class Lakehouse:
         found = sorted(runs.glob("*/verdicts.json"))
         verdicts = json.loads(found[-1].read_text()) if found else []
         return ran, {item["promise"]: item for item in verdicts}
+
+
+def catalogue_of(lakehouse: Lakehouse) -> RestCatalog:
+    """Return pyiceberg's own REST catalogue, which reaches MDS and the object store as any client does."""
+    region, keys = lakehouse.region, lakehouse.region.credentials()
+    (store,) = [item for item in region.services(lakehouse.engine) if item.name.endswith("object-store")]
+    return RestCatalog(
+        "mds",
+        uri=endpoints(region, lakehouse.engine)["mds"],
+        **{
+            "s3.endpoint": f"http://{store.address}:7070",
+            "s3.access-key-id": keys["object_store_key"],
+            "s3.secret-access-key": keys["object_store_secret"],
+            "s3.region": "us-east-1",
+        },
+    )
 
 
 @dataclass

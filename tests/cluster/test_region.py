@@ -7,12 +7,10 @@ import uuid
 
 import pyarrow as pa
 import pytest
-from lab import Lakehouse, chaos
-from pyiceberg.catalog.rest import RestCatalog
+from lab import Lakehouse, catalogue_of, chaos
 
 from gameday.engine import find_engine
 from gameday.regions import region_named
-from lakehouse.deploy import endpoints
 
 pytestmark = pytest.mark.cluster
 
@@ -53,19 +51,7 @@ def test_a_killed_node_comes_back_with_its_address_again_and_again(lakehouse: La
 
 def test_the_unmodified_pyiceberg_client_works_through_the_load_balancer(lakehouse: Lakehouse) -> None:
     """Namespace, table, append, scan and drop with pyiceberg's own REST catalogue."""
-    region = lakehouse.region
-    keys = region.credentials()
-    (store,) = [item for item in region.services(lakehouse.engine) if item.name.endswith("object-store")]
-    catalogue = RestCatalog(
-        "mds",
-        uri=endpoints(region, lakehouse.engine)["mds"],
-        **{
-            "s3.endpoint": f"http://{store.address}:7070",
-            "s3.access-key-id": keys["object_store_key"],
-            "s3.secret-access-key": keys["object_store_secret"],
-            "s3.region": "us-east-1",
-        },
-    )
+    catalogue = catalogue_of(lakehouse)
     namespace = f"client_{uuid.uuid4().hex[:8]}"
     catalogue.create_namespace(namespace)
     rows = pa.table({"id": [1, 2, 3], "name": ["a", "b", "c"]})

@@ -8,7 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from gameday.records import Outcome, Request
+from gameday.records import Outcome, Recorder, Request, WorkloadState, WorkloadStep
 from gameday.timeline import JsonLines
 
 BEGAN_MONO, BEGAN_WALL = 1000.0, 1_790_000_000.0
@@ -35,6 +35,24 @@ def write_run(
     _write_timeline(folder, list(zones))
     _write_requests(folder, outage=outage)
     return folder
+
+
+def write_workloads(folder: Path) -> None:
+    """Add three workloads to a run: a long query that fails with the fault, a job that goes on, one not seen to end."""
+    recorder = Recorder(folder, "presto")
+
+    def add(name: str, kind: str, *steps: tuple[float, WorkloadState], error: str | None = None) -> None:
+        engine = "mds" if kind == "long_query" else "spark"
+        for at_s, state in steps:
+            last = state in ("succeeded", "failed")
+            told = {"error": error, "error_code": 65542} if last and error else {}
+            recorder.workload(WorkloadStep(engine, name, kind, state, BEGAN_MONO + at_s, BEGAN_WALL + at_s, **told))  # type: ignore[arg-type] # fields of a step
+
+    add("query-1", "long_query", (29.0, "submitted"), (30.0, "accepted"), (61.3, "failed"), error=NASTY)
+    add("query-2", "long_query", (39.0, "submitted"), (39.5, "accepted"), (61.3, "failed"), error="e" * 200)
+    add("job-with-a-long-name-" + "x" * 60, "job", (20.0, "submitted"), (21.0, "accepted"), (120.0, "running"))
+    add("job-2", "job", (20.0, "submitted"), (28.0, "succeeded"))
+    recorder.close()
 
 
 def _write_timeline(folder: Path, zones: list[str]) -> None:

@@ -30,7 +30,8 @@ IDS = [
     "S6.spark.provision", "S6.spark.no-loss", "S6.customer",
 ]  # fmt: skip
 JUDGED = {
-    "S5.all.capacity", "S5.all.rescheduled", "S5.mds.one-zone", "S5.mds.two-zones", "S5.mds.until", "S5.customer",
+    "S5.all.capacity", "S5.all.rescheduled", "S5.presto.rescheduled", "S5.mds.one-zone", "S5.mds.two-zones",
+    "S5.mds.until", "S5.spark.driver", "S5.spark.executors", "S5.spark.elsewhere", "S5.customer",
 }  # fmt: skip
 
 
@@ -78,6 +79,27 @@ def test_an_engine_may_have_bounds_of_its_own_with_a_reason(tmp_path: Path) -> N
     assert impact.of("mds").longest_gap_s_max == 5
 
 
+def test_an_engine_may_have_figures_of_its_own_for_recovery_and_evidence() -> None:
+    """Presto's queries take longer, and those of Presto and Spark are fewer, than calls of the catalogue."""
+    contract = load_contract(PROJECT / "contract.yaml")
+    assert [contract.recovery.slow_after_s_of(engine) for engine in ("mds", "presto", "spark")] == [1, 5, 1]
+    assert [contract.evidence.baseline_requests_min_of(engine) for engine in ("mds", "presto", "spark")] == [
+        100,
+        30,
+        30,
+    ]
+
+
+@pytest.mark.parametrize("variant", ["one-zone", "zone-with-driver", "zone-with-executors-only", "zone-with-neither"])
+def test_what_holds_of_one_zone_holds_whatever_stands_in_it(variant: str) -> None:
+    """Each promise on the loss of one zone names all variants in which one zone loses power."""
+    contract = load_contract(PROJECT / "contract.yaml")
+    for promise_id in ("S5.all.capacity", "S5.all.rescheduled", "S5.mds.one-zone", "S5.presto.rescheduled"):
+        promise = contract.promise(promise_id)
+        assert promise
+        assert variant in promise.variants
+
+
 def first_promise(**fields: object) -> Callable[[dict[str, Any]], object]:
     """Return a change of the first promise."""
     return lambda document: document["promises"][0].update(fields)
@@ -96,6 +118,11 @@ def first_promise(**fields: object) -> Callable[[dict[str, Any]], object]:
         (lambda document: document["impact"]["reasons"].pop("error_ratio_max"), "error_ratio_max has no reason"),
         (lambda document: document["recovery"]["reasons"].update(x="y"), "there is a reason for x, which is no figure"),
         (lambda document: document["impact"].update(engines={"spark": {}}), "impact, engines, spark, reason"),
+        (lambda document: document["recovery"]["engines"]["presto"].pop("reason"), "recovery, engines, presto, reason"),
+        (lambda document: document["recovery"]["engines"]["presto"].update(deadline_s=9), "presto, deadline_s"),
+        (lambda document: document["evidence"]["engines"]["spark"].pop("reason"), "evidence, engines, spark, reason"),
+        (lambda document: document["workloads"]["reasons"].pop("fails_within_s"), "fails_within_s has no reason"),
+        (lambda document: document["workloads"].update(progress_ratio_min=1.1), "workloads, progress_ratio_min"),
         (lambda document: document.pop("recovery"), "recovery"),
         (lambda document: document.update(promises=[]), "promises"),
     ],

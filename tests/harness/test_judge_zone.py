@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from builders import HEALING_S, INJECTING_S, MIB, SyntheticRun
+from builders import BEGAN_MONO, HEALING_S, INJECTING_S, MIB, SyntheticRun
 
 NO_ROOM = "0/4 nodes are available: 2 Insufficient memory."
 NO_LEAVE = "0/4 nodes are available: 2 node(s) didn't match pod topology spread constraints."
@@ -110,23 +109,8 @@ def test_a_pod_that_finds_no_room_until_the_deadline_breaks_capacity(
     run = SyntheticRun(tmp_path / "run", "S5.all.capacity")
     run.without("pod", name="mds-new")
     run.pod(46, "mds-new", None, ready=False, unschedulable=message)
-    prolong(run, until_s)
+    run.prolong(until_s)
     assert run.judged().verdict == word
-
-
-def prolong(run: SyntheticRun, healing_s: float) -> None:
-    """Let the fault, and the load with it, last longer."""
-    run.requests += [
-        replace(one, intended=one.intended + 120, started=one.started + 120, ended=one.ended + 120)
-        for one in run.requests
-    ]
-    for kind, at_s in (
-        ("fault.healing", healing_s),
-        ("fault.healed", healing_s + 5),
-        ("load.end", 240),
-        ("run.end", 245),
-    ):
-        run.move(kind, at_s)
 
 
 def test_capacity_that_was_not_read_before_the_fault_is_inconclusive(capacity: SyntheticRun) -> None:
@@ -184,7 +168,7 @@ def test_only_a_ready_pod_of_the_formation_in_a_healthy_zone_is_a_replacement(
     """At the deadline of 120 s after the fault nothing else counts."""
     rescheduled.without("pod", name="mds-new")
     rescheduled.pod(50, "mds-new", **{"zone": "zone-c", **fields})
-    prolong(rescheduled, 160)
+    rescheduled.prolong(160)
     assert rescheduled.judged().verdict == word
 
 
@@ -193,7 +177,7 @@ def test_a_pod_that_was_there_before_is_no_replacement(rescheduled: SyntheticRun
     rescheduled.without("pod", name="mds-new")
     rescheduled.pod(20, "mds-new", "zone-c", ready=False)
     rescheduled.pod(50, "mds-new", "zone-c")
-    prolong(rescheduled, 160)
+    rescheduled.prolong(160)
     assert rescheduled.judged().verdict == "broken"
 
 
@@ -208,7 +192,7 @@ def test_a_pod_that_is_back_after_the_deadline_breaks_rescheduled(rescheduled: S
     """120 s after the fault is in time, later is not."""
     rescheduled.without("pod", name="mds-new")
     rescheduled.pod(INJECTING_S + 120.1, "mds-new", "zone-c")
-    prolong(rescheduled, 160)
+    rescheduled.prolong(160)
     assert rescheduled.judged().verdict == "broken"
 
 
@@ -237,3 +221,66 @@ def test_a_lost_watch_leaves_open_what_depends_on_pods(
     rescheduled.add(at_s, "watch.lost", what=what, error="gone")
     for verdict in rescheduled.judged_on("S5.all.rescheduled", "S5.all.capacity", "S5.mds.one-zone"):
         assert (verdict.verdict == "inconclusive") == open_
+
+
+def three_engines(run: SyntheticRun, promise: str) -> SyntheticRun:
+    """Return a run on MDS, Presto and Spark under load, in which each loses something with zone-a."""
+    run = SyntheticRun(run.folder, promise, engines=("mds", "presto", "spark"))
+    run.presto()
+    run.spark()
+    return run
+
+
+def test_pods_of_workloads_are_not_rescheduled_by_kubernetes(rescheduled: SyntheticRun) -> None:
+    """Spark replaces those itself; the pods that a formation runs for good are judged one formation after the other."""
+    run = three_engines(rescheduled, "S5.all.rescheduled")
+    verdict = run.judged()
+    assert verdict.verdict == "held", verdict.reason
+    assert verdict.figure == "pods lost: 2; mds whole again after 20.0 s, presto whole again after 18.0 s"
+    assert {pod["name"] for pod in verdict.evidence["replacements"]} == {"mds-new", "worker-new"}
+
+
+def test_an_executor_is_no_replacement_of_a_formation_s_own_pod(rescheduled: SyntheticRun) -> None:
+    """Nor is one missing from the formation that it works for."""
+    run = three_engines(rescheduled, "S5.all.rescheduled")
+    run.pod(0.5, "history", "zone-a", formation="spark")
+    run.prolong(160)
+    verdict = run.judged()
+    assert verdict.verdict == "broken"
+    assert verdict.reason == "Spark did not get its ready pods back within 120.0 s."
+
+
+def test_one_formation_that_is_not_back_breaks_rescheduled(rescheduled: SyntheticRun) -> None:
+    """Whichever it is."""
+    run = three_engines(rescheduled, "S5.all.rescheduled")
+    run.without("pod", name="worker-new")
+    run.prolong(160)
+    verdict = run.judged()
+    assert verdict.verdict == "broken"
+    assert verdict.reason == "Presto did not get its ready pods back within 120.0 s."
+
+
+@pytest.mark.parametrize("engine", ["mds", "presto", "spark"])
+def test_every_engine_must_be_under_its_load(rescheduled: SyntheticRun, engine: str) -> None:
+    """One without it leaves the promises on all open."""
+    run = three_engines(rescheduled, "S5.all.rescheduled")
+    run.requests = [one for one in run.requests if one.engine != engine or one.intended < BEGAN_MONO + INJECTING_S]
+    for verdict in run.judged_on("S5.all.capacity", "S5.all.rescheduled"):
+        assert verdict.verdict == "inconclusive"
+        assert f"no operation of {engine}" in verdict.reason.lower()
+
+
+@pytest.mark.parametrize(("memory_mib", "word"), [(640, "held"), (641, "broken")])
+def test_capacity_counts_the_pods_of_workloads_in(capacity: SyntheticRun, memory_mib: int, word: str) -> None:
+    """They ask for room too, whether or not their formation is named."""
+    assign(capacity, "executor", "zone-a", memory_mib, workload="job-1", role="executor", executor="1")
+    verdict = capacity.judged()
+    assert verdict.verdict == word
+    assert verdict.figure.startswith("pods lost: 2,")
+
+
+def test_an_executor_that_finds_no_room_breaks_capacity(capacity: SyntheticRun) -> None:
+    """It waits at the deadline."""
+    capacity.job_pod(46, "job-1", "9", None, ready=False, unschedulable=NO_ROOM, formation=None)
+    capacity.prolong(160)
+    assert capacity.judged().verdict == "broken"

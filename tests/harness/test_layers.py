@@ -111,9 +111,11 @@ def test_what_judges_needs_no_cluster(module: str) -> None:
     assert foreign <= LIBRARIES
 
 
-@pytest.mark.parametrize("module", [one for one in modules() if one.startswith("lakehouse.mds")])
-def test_the_metadata_service_stands_alone(module: str) -> None:
+@pytest.mark.parametrize("service", ["lakehouse.mds", "lakehouse.spark"])
+def test_a_service_stands_alone(service: str) -> None:
     """It is copied into an image in which no other package of ours is."""
-    assert all(
-        name.startswith("lakehouse.mds") for name in imports(module) if name.split(".")[0] in (*PACKAGES, "tests")
-    )
+    parts = [module for module in modules() if f"{module}.".startswith(f"{service}.")]
+    assert parts
+    for module in parts:
+        wanted = [name for name in imports(module) if name.split(".")[0] in (*PACKAGES, "tests")]
+        assert all(f"{name}.".startswith(f"{service}.") for name in wanted), module

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections import Counter
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
@@ -15,12 +14,13 @@ from fake_catalogue import FakeCatalogue, fake_catalogue
 from gameday.errors import HarnessError
 from gameday.records import LedgerState, Recorder, Request, read_ledger, read_requests
 from gameday.timeline import now
-from loadgen import mds
-from loadgen.mds import MdsClients
-from loadgen.schedule import CYCLE, declared_rates, operation, pace
+from loadgen import flights, mds
+from loadgen.flights import Notebook
+from loadgen.mds import ENGINE, MdsClients
+from loadgen.schedule import CYCLES, pace
 
 PLAN, LIST, COMMIT, LOAD = (
-    CYCLE.index(name) for name in ("plan_query", "list_namespaces", "commit_snapshot", "load_table")
+    CYCLES[ENGINE].index(name) for name in ("plan_query", "list_namespaces", "commit_snapshot", "load_table")
 )
 
 
@@ -33,7 +33,9 @@ class Bench:
         self.recorder = Recorder(folder, "test")
         self.failures: list[BaseException] = []
         self.told: list[Request] = []
-        self.clients = MdsClients(url, "load_x", self.recorder, self.told.append, self.failures.append)
+        self.clients = MdsClients(
+            url, "load_x", Notebook(ENGINE, self.recorder, self.told.append, self.failures.append)
+        )
 
     def arrive(self, *numbers: int) -> list[Request]:
         """Let arrivals come at once, wait for their end, and return the requests that were recorded of them."""
@@ -148,10 +150,10 @@ def test_a_client_does_not_conflict_with_itself(bench: Bench) -> None:
 
 def test_what_finds_no_room_is_dropped(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     """Beyond the bound of requests in flight an arrival is recorded as dropped, with its due time."""
-    monkeypatch.setattr(mds, "_FINISH_S", 0.1)
+    monkeypatch.setattr(flights, "_FINISH_S", 0.1)
     bench.catalogue.running.clear()
     due = now()[1]
-    for _ in range(mds.IN_FLIGHT_MAX + 3):
+    for _ in range(flights.IN_FLIGHT_MAX + 3):
         bench.clients.arrive(LOAD, due)
     dropped = read_requests(bench.folder)
     assert [(request.outcome, request.intended, request.attempts) for request in dropped] == [("dropped", due, 0)] * 3
@@ -159,7 +161,7 @@ def test_what_finds_no_room_is_dropped(bench: Bench, monkeypatch: pytest.MonkeyP
 
 def test_what_is_in_flight_at_the_end_is_unfinished(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     """A request that the end of the load cuts off is recorded once, as unfinished."""
-    monkeypatch.setattr(mds, "_FINISH_S", 0.1)
+    monkeypatch.setattr(flights, "_FINISH_S", 0.1)
     bench.catalogue.running.clear()
     (request,) = bench.arrive(LIST)
     assert request.outcome == "unfinished"
@@ -175,15 +177,15 @@ def test_evidence_that_cannot_be_written_is_a_failure_of_the_load(bench: Bench) 
     bench.clients.finish()
     gevent.sleep(0)
     assert [type(error) for error in bench.failures] == [OSError]
-    bench.recorder = bench.clients._recorder = Recorder(bench.folder, "again")
+    bench.recorder = Recorder(bench.folder, "again")
 
 
-def test_a_catalogue_that_refuses_the_tables_is_said(tmp_path: Path) -> None:
+def test_a_catalogue_that_refuses_the_tables_is_said() -> None:
     """A load that cannot create what it needs says what the catalogue answered."""
     with fake_catalogue() as (catalogue, url):
         catalogue.fail("POST", 403)
         with pytest.raises(HarnessError, match="HTTP 403"):
-            MdsClients(url, "load_x", Recorder(tmp_path, "test"), lambda _: None, lambda _: None).prepare()
+            MdsClients(url, "load_x", Notebook(ENGINE, None, lambda _: None, lambda _: None)).prepare()
 
 
 def test_the_rate_does_not_depend_on_the_server(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -219,10 +221,3 @@ def test_a_pacer_that_wakes_late_lets_all_come_that_are_due() -> None:
     assert [number for number, _ in arrivals] == list(range(len(arrivals)))
     assert len(arrivals) == pytest.approx(50, abs=1)
     assert all(due == pytest.approx(number / 100, abs=0.01) for number, due in arrivals)
-
-
-def test_the_declared_rates_are_those_of_the_cycle() -> None:
-    """What is declared is what a long count of arrivals gives."""
-    arrivals = Counter(operation(number) for number in range(5000))
-    arrivals["load_table"] += 12 * arrivals.pop("plan_query")
-    assert declared_rates(5.0) == pytest.approx({name: count / 1000 for name, count in arrivals.items()})

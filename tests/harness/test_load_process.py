@@ -2,33 +2,53 @@
 
 from __future__ import annotations
 
+import json
+import os
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
+from statistics import median
 
 import pytest
 from fake_catalogue import FakeCatalogue, fake_catalogue
+from fake_presto import fake_presto
+from fake_spark import fake_spark
 
 from gameday.errors import HarnessError
-from gameday.records import read_ledger, read_requests
+from gameday.records import Request, read_ledger, read_requests, read_workloads
 from gameday.waiting import wait_until
-from loadgen.process import Load
-from loadgen.schedule import declared_rates
+from loadgen.process import LOCUSTFILE, Load
+from loadgen.schedule import ARRIVALS_PER_S, declared_rates
 
+JOB = {"name": "sums", "executors": 1, "arguments": {"rows": 10, "partitions": 2, "rounds": 3, "pace_s": 1, "seed": 7}}
 # A harness of its own that starts a load, says that it is ready, and waits to be killed.
 HARNESS = """
 import sys, time
 from pathlib import Path
 from loadgen.process import Load
-load = Load(sys.argv[1], Path(sys.argv[2]), arrivals_per_s=10, workers=int(sys.argv[3]))
+load = Load("mds", sys.argv[1], Path(sys.argv[2]), arrivals_per_s=10, workers=int(sys.argv[3]))
 load.start()
 load.wait_ready(30)
 print("ready", flush=True)
 time.sleep(60)
 """
+
+
+def spacing(requests: list[Request]) -> float:
+    """Return the seconds between two arrivals, by the median of all."""
+    moments = sorted({request.intended for request in requests})
+    return median(after - before for before, after in pairwise(moments))
+
+
+def locust(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run Locust by hand."""
+    command = [sys.executable, "-m", "locust", "-f", str(LOCUSTFILE), *arguments]
+    environment = {**os.environ, "PRESTO_PASSWORD": "secret"}
+    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=60, check=False)
 
 
 @pytest.fixture
@@ -64,7 +84,7 @@ def test_the_load_keeps_its_rate_and_ends_in_peace(
 
     Requests that fail are what the load is there to see, and no failure of the load.
     """
-    load = Load(catalogue[1], tmp_path, arrivals_per_s=20, users=users, workers=workers)
+    load = Load("mds", catalogue[1], tmp_path, arrivals_per_s=20, users=users, workers=workers)
     load.start()
     load.wait_ready(30)
     catalogue[0].fail("POST", 409)
@@ -77,7 +97,7 @@ def test_the_load_keeps_its_rate_and_ends_in_peace(
     steady = [moment for moment in moments if moments[0] + 0.2 <= moment < moments[0] + 2.7]
     assert len(steady) == pytest.approx(50, abs=1)
     assert sorted(request.outcome for request in requests if request.outcome != "ok") == ["error"]
-    assert {request.operation for request in requests} == set(declared_rates(1))
+    assert {request.operation for request in requests} == set(declared_rates("mds", 1))
     acknowledged = {entry.item for entry in read_ledger(tmp_path) if entry.state == "acknowledged"}
     assert acknowledged == catalogue[0].snapshots
     await_end(tmp_path)
@@ -92,7 +112,7 @@ def test_the_load_ends_when_the_harness_is_killed(
         [sys.executable, "-c", HARNESS, catalogue[1], str(tmp_path), str(workers)], stdout=subprocess.PIPE
     )
     assert harness.stdout is not None
-    assert harness.stdout.readline() == b"ready\n", (tmp_path / "load.log").read_text()
+    assert harness.stdout.readline() == b"ready\n", (tmp_path / "load-mds.log").read_text()
     assert processes_of(tmp_path)
     harness.send_signal(signal.SIGKILL)
     await_end(tmp_path)
@@ -103,7 +123,7 @@ def test_the_load_ends_when_the_harness_is_killed(
 
 def test_a_load_that_cannot_begin_says_why(tmp_path: Path) -> None:
     """With nobody to talk to the load ends, and the wait for it says what was the matter."""
-    load = Load("http://127.0.0.1:1", tmp_path, arrivals_per_s=5)
+    load = Load("mds", "http://127.0.0.1:1", tmp_path, arrivals_per_s=5)
     load.start()
     with pytest.raises(HarnessError, match=r"the load ended before it began.*connection refused"):
         load.wait_ready(30)
@@ -113,7 +133,7 @@ def test_a_load_that_cannot_begin_says_why(tmp_path: Path) -> None:
 
 def test_evidence_with_a_hole_ends_the_load(catalogue: tuple[FakeCatalogue, str], tmp_path: Path) -> None:
     """A load that cannot write down what it saw ends with an error, also where that happened in a worker."""
-    load = Load(catalogue[1], tmp_path, arrivals_per_s=20, workers=1)
+    load = Load("mds", catalogue[1], tmp_path, arrivals_per_s=20, workers=1)
     load.start()
     load.wait_ready(30)
     (recorded,) = tmp_path.glob("requests-*.jsonl")
@@ -123,3 +143,94 @@ def test_evidence_with_a_hole_ends_the_load(catalogue: tuple[FakeCatalogue, str]
     wait_until("the load to end by itself", lambda: "alive" if load.alive() else None, deadline_s=10, every_s=0.1)
     with pytest.raises(HarnessError, match=r"exit code 1.*the load failed at an arrival"):
         load.stop(5)
+
+
+def test_loads_of_several_engines_run_side_by_side(tmp_path: Path) -> None:
+    """Each engine's load keeps its cycle in one run folder, with a log of its own, and ends its long work."""
+    with fake_presto() as (presto, presto_url), fake_spark() as (spark, spark_url):
+        loads = [
+            Load("presto", presto_url, tmp_path, arrivals_per_s=10, options=["--presto-user", "ann"]),
+            Load("spark", spark_url, tmp_path, arrivals_per_s=10, options=["--jobs", json.dumps([JOB])]),
+        ]
+        for load in loads:
+            load.start()
+        for load in loads:
+            load.wait_ready(30)
+        time.sleep(1.5)
+        for load in loads:
+            load.stop(20)
+        requests, workloads = read_requests(tmp_path), read_workloads(tmp_path)
+        for engine in ("presto", "spark"):
+            own = [request for request in requests if request.engine == engine]
+            assert {request.operation for request in own} == set(declared_rates(engine, 1))
+            assert {request.outcome for request in own} == {"ok"}
+            assert spacing(own) == pytest.approx(0.1)
+            assert len(own) >= 14
+            assert (tmp_path / f"load-{engine}.log").exists()
+        assert {workload.engine: workload.last.state for workload in workloads} == dict.fromkeys(
+            ("presto", "spark"), "unfinished"
+        )
+        assert presto.cancelled == [workloads[0].last.engine_id] or presto.cancelled == [workloads[1].last.engine_id]
+        assert spark.deleted == list(spark.jobs)
+        acknowledged = {entry.item for entry in read_ledger(tmp_path) if entry.state == "acknowledged"}
+        assert acknowledged == {item for item, _ in presto.saved}
+        assert {sent["X-Presto-User"] for sent in presto.seen_headers} == {"ann"}
+    await_end(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        (["--jobs", "[]"], "asked for an empty list of jobs"),
+        (["--jobs", json.dumps([{**JOB, "executors": 2}]), "--ready-deadline-s", "1"], r"1 of 2 executors active"),
+    ],
+)
+def test_a_load_that_is_not_ready_says_why_and_leaves_nothing(
+    tmp_path: Path, options: list[str], sentence: str
+) -> None:
+    """The sentence is that of the load, and the jobs that it had submitted are taken away."""
+    with fake_spark() as (spark, url):
+        spark.missing = 1
+        load = Load("spark", url, tmp_path, arrivals_per_s=5, options=options)
+        load.start()
+        with pytest.raises(HarnessError, match=rf"the load ended before it began.*{sentence}"):
+            load.wait_ready(30)
+        with pytest.raises(HarnessError, match="exit code 1"):
+            load.stop(20)
+        assert spark.deleted == list(spark.jobs)
+
+
+@pytest.mark.parametrize(("engine", "user"), [("mds", "MdsUser"), ("presto", "PrestoUser"), ("spark", "SparkUser")])
+def test_each_class_works_alone(tmp_path: Path, engine: str, user: str) -> None:
+    """By hand, with nothing but an address, a class keeps its own rate and cycle."""
+    servers = {"mds": fake_catalogue, "presto": fake_presto, "spark": fake_spark}
+    with servers[engine]() as (_, url):
+        settings = ["--host", url, "--run-time", "6s", "--stop-timeout", "6", "--run-folder", "."]
+        ran = locust(tmp_path, "--headless", *settings, user)
+    assert ran.returncode == 0, ran.stderr
+    requests = read_requests(tmp_path)
+    assert {request.engine for request in requests} == {engine}
+    assert {request.operation for request in requests} >= set(declared_rates(engine, 1)) - {"create_table"}
+    assert spacing(requests) == pytest.approx(1 / ARRIVALS_PER_S[engine])
+    assert all(request.operation in ran.stderr for request in requests)
+
+
+def test_a_load_that_is_stopped_before_it_began_leaves_nothing(tmp_path: Path) -> None:
+    """Jobs that were submitted are taken away also where the harness does not wait for them to run."""
+    with fake_spark() as (spark, url):
+        spark.missing = 1
+        load = Load("spark", url, tmp_path, arrivals_per_s=5, options=["--jobs", json.dumps([JOB])])
+        load.start()
+        wait_until("the job to be submitted", lambda: None if spark.jobs else "none", deadline_s=30)
+        load.stop(20)
+        assert spark.deleted == list(spark.jobs)
+    assert read_workloads(tmp_path)[0].last.state == "unfinished"
+
+
+def test_locust_offers_all_classes(tmp_path: Path) -> None:
+    """Each engine's class may be chosen by name; one without an address says what is missing."""
+    listed = locust(tmp_path, "--list").stdout.splitlines()
+    assert {line.strip() for line in listed} >= {"MdsUser", "PrestoUser", "SparkUser"}
+    ran = locust(tmp_path, "--headless", "PrestoUser")
+    assert ran.returncode == 1
+    assert "no address of presto: give --presto-url or --host" in ran.stderr

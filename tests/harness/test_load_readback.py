@@ -7,11 +7,12 @@ from pathlib import Path
 
 import pytest
 from fake_catalogue import FakeCatalogue, fake_catalogue
+from fake_presto import GONE, fake_presto, presto_error
 
 from gameday.records import LedgerEntry, ReadBack
 from loadgen import readback
 from loadgen.catalogue import create_body
-from loadgen.readback import read_back_mds
+from loadgen.readback import read_back_mds, read_back_presto
 
 TABLES = "/v1/namespaces/load_x/tables"
 
@@ -77,3 +78,47 @@ def test_a_frozen_catalogue_does_not_hold_up_the_read_back(monkeypatch: pytest.M
 def test_an_empty_ledger_reads_nothing(tmp_path: Path) -> None:
     """Where nothing was written nothing is read, and nobody is asked."""
     assert read_back_mds(f"http://{tmp_path.name}.invalid", [], deadline_s=1) == []
+
+
+def saved(*runs: str) -> list[LedgerEntry]:
+    """Return the ledger of one saved query of each run."""
+    return [LedgerEntry("presto", f"console.public.saved_queries/{run}", "x", "attempted", 0.0, 0.0) for run in runs]
+
+
+def test_the_saved_queries_of_each_run_are_read() -> None:
+    """Each run of the ledger gives its own queries, also where it took several tries."""
+    with fake_presto() as (presto, url):
+        presto.saved += [("b", "r1"), ("a", "r1"), ("c", "r2"), ("d", "r3")]
+        presto.fail("POST", 503)
+        presto.fail("GET")
+        read = read_back_presto(url, saved("r1", "r2", "r1"), deadline_s=10, user="ann", password="secret")  # noqa: S106 - no secret
+        assert {sent["Authorization"] for sent in presto.seen_headers} == {"Basic YW5uOnNlY3JldA=="}
+    places = "console.public.saved_queries/r1", "console.public.saved_queries/r2"
+    assert found(read) == {places[0]: (["a", "b"], True), places[1]: (["c"], True)}
+    assert {item.engine for item in read} == {"presto"}
+
+
+@pytest.mark.parametrize("what", ["Table console.public.saved_queries", "Schema public"])
+def test_a_saved_queries_table_that_is_gone_holds_nothing(what: str) -> None:
+    """Presto's word that there is no such table is an answer: what was saved is lost."""
+    with fake_presto() as (presto, url):
+        presto.errors["SELECT"] = presto_error("SYNTAX_ERROR", 1, "USER_ERROR", f"line 1:15: {what} does not exist")
+        (read,) = read_back_presto(url, saved("r1"), deadline_s=10)
+    assert (read.items, read.error) == ([], None)
+
+
+def test_a_presto_that_cannot_read_says_so() -> None:
+    """Any other error of Presto until the deadline is on record, with Presto's name for it."""
+    with fake_presto() as (presto, url):
+        presto.errors["SELECT"] = GONE
+        (read,) = read_back_presto(url, saved("r1"), deadline_s=0.6)
+    assert "NO_NODES_AVAILABLE (65549)" in str(read.error)
+
+
+def test_a_read_back_that_never_ends_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A query that Presto keeps queued is not followed beyond the deadline."""
+    monkeypatch.setattr(readback, "_TIMEOUT_S", 0.5)
+    with fake_presto() as (presto, url):
+        monkeypatch.setattr(presto, "_advance", lambda name, token: presto._page(name, "QUEUED", token + 1))
+        (read,) = read_back_presto(url, saved("r1"), deadline_s=0.5)
+    assert "QUEUED" in str(read.error)

@@ -11,11 +11,12 @@ from fake_catalogue import fake_catalogue
 from gameday.records import Recorder, Request, read_requests
 from gameday.timeline import now
 from loadgen import mds
-from loadgen.mds import MdsClients
-from loadgen.schedule import CYCLE, operation
+from loadgen.flights import Notebook
+from loadgen.mds import ENGINE, MdsClients
+from loadgen.schedule import CYCLES, operation
 
-COMMIT = CYCLE.index("commit_snapshot")
-CREATE = next(number for number in range(100) if operation(number) == "create_table")
+COMMIT = CYCLES[ENGINE].index("commit_snapshot")
+CREATE = next(number for number in range(100) if operation(ENGINE, number) == "create_table")
 
 
 def test_a_table_with_many_snapshots_gives_way_to_new_ones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -25,7 +26,7 @@ def test_a_table_with_many_snapshots_gives_way_to_new_ones(tmp_path: Path, monke
     told: list[Request] = []
     with fake_catalogue() as (catalogue, url):
         recorder = Recorder(tmp_path, "test")
-        clients = MdsClients(url, "load_x", recorder, told.append, lambda _: None)
+        clients = MdsClients(url, "load_x", Notebook(ENGINE, recorder, told.append, lambda _: None))
         clients.prepare()
 
         def arrive(number: int, times: int) -> list[int]:

@@ -17,7 +17,7 @@ import pytest
 from mds_lab import DEADLINE_S, free_port, program
 
 from gameday.waiting import wait_until
-from lakehouse.provider import Backend, load_balancer_config
+from lakehouse.provider import Backend, Frontend, load_balancer_config
 
 
 class _QuietServer(ThreadingHTTPServer):
@@ -78,7 +78,9 @@ class Balancer:
     def __init__(self, nodes: list[Node], folder: Path) -> None:
         port, self._state_port = free_port(), free_port()
         path = folder / "haproxy.cfg"
-        path.write_text(load_balancer_config([node.backend for node in nodes], port, self._state_port))
+        path.write_text(
+            load_balancer_config([Frontend("mds", port, [node.backend for node in nodes])], self._state_port)
+        )
         self.process = subprocess.Popen([program("haproxy"), "-db", "-f", str(path)], stderr=subprocess.DEVNULL)
         self.http = httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=15, trust_env=False)
 
@@ -128,7 +130,7 @@ def balancer(nodes: list[Node], tmp_path: Path) -> Iterator[Balancer]:
 def test_the_configuration_is_valid(nodes: list[Node], tmp_path: Path) -> None:
     """HAProxy itself accepts it, without a warning."""
     path = tmp_path / "haproxy.cfg"
-    path.write_text(load_balancer_config([node.backend for node in nodes]))
+    path.write_text(load_balancer_config([Frontend("mds", 8181, [node.backend for node in nodes])]))
     done = subprocess.run([program("haproxy"), "-c", "-f", str(path)], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "WARNING" not in done.stdout + done.stderr

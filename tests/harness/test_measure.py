@@ -149,3 +149,50 @@ def test_silence_is_where_nothing_was_due_edges_included() -> None:
     """A load that began late or ended early is silent there."""
     found = measure.silences([request(6), request(8)], BEGAN_MONO, BEGAN_MONO + 14, 5)
     assert [(begin - BEGAN_MONO, end - BEGAN_MONO) for begin, end in found] == [(0, 6), (8, 14)]
+
+
+@settings(deadline=None, max_examples=100)
+@given(kinds=st.lists(st.sampled_from(["ok", "error", "slow", "unfinished"]), min_size=1, max_size=60))
+def test_sustained_success_is_what_a_search_through_every_window_finds(kinds: list[str]) -> None:
+    """The first window of 10 s, among those that begin with an operation, that holds a success and no failure."""
+    made = {
+        "ok": {},
+        "slow": {"latency_s": 5.1},
+        "error": {"outcome": "error"},
+        "unfinished": {"outcome": "unfinished"},
+    }
+    requests = [request(float(number), **made[kind]) for number, kind in enumerate(kinds)]  # type: ignore[arg-type] # literals
+    due = [one.intended for one in requests]
+    expected = None
+    for begin in due:
+        own = [one for one in requests if begin <= one.intended < begin + 10]
+        answered = [one.ended for one in own if one.outcome == "ok"]
+        if begin + 10 <= due[-1] and answered and not any(measure.has_failed(one, 5.0) for one in own):
+            expected = min(answered)
+            break
+    found = measure.first_sustained(requests, due[0], due[-1] + 1, sustained_s=10, slow_after_s=5.0)
+    assert found == expected
+
+
+def test_sustained_success_must_lie_within_its_window() -> None:
+    """Neither before its begin, nor with an end after its end, nor after the last operation."""
+    requests = [request(float(number)) for number in range(31)]
+    begin = BEGAN_MONO + 5
+
+    def found(end_s: float) -> float | None:
+        return measure.first_sustained(requests, begin, BEGAN_MONO + end_s, sustained_s=10, slow_after_s=1)
+
+    assert found(14.9) is None
+    assert found(15) == pytest.approx(begin + 0.05)
+    assert measure.first_sustained(requests, BEGAN_MONO + 21, BEGAN_MONO + 99, sustained_s=10, slow_after_s=1) is None
+    assert measure.first_sustained([], begin, begin + 99, sustained_s=10, slow_after_s=1) is None
+
+
+def test_progress_is_counted_between_the_first_and_the_last_look_within_the_window() -> None:
+    """Edges belong to it; one look is none."""
+    looks = [(0.0, 1), (2.0, 5), (4.0, 9), (6.0, 20)]
+    assert measure.progress(looks, 2, 4) == (4, 2)
+    assert measure.progress(looks, 1, 9) == (15, 4)
+    assert measure.progress(looks, 3, 5) is None
+    assert measure.progress([(1.0, 3), (1.0, 4)], 0, 2) is None
+    assert measure.progress([], 0, 9) is None

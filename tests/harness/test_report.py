@@ -7,15 +7,16 @@ import re
 from pathlib import Path
 
 import pytest
-from report_runs import BEGAN_MONO, FAULT_S, HEALED_S, NASTY, write_run
+from report_runs import BEGAN_MONO, FAULT_S, HEALED_S, NASTY, write_run, write_workloads
 
 from gameday.contract import Contract, load_contract
 from gameday.judge import Verdict
 from gameday.paths import PROJECT
-from gameday.records import LedgerEntry, ReadBack, Recorder, Request, read_requests, write_read_back
+from gameday.records import LedgerEntry, ReadBack, Recorder, Request, read_requests, read_workloads, write_read_back
 from gameday.report import headline, loss, write_report
 from gameday.report_plots import engine_figure, failed_attempts
 from gameday.report_story import Mark, deeds, marks, shades
+from gameday.report_workloads import workload_rows
 from gameday.timeline import read_timeline
 
 
@@ -177,6 +178,53 @@ def test_lost_writes_are_those_acknowledged_and_not_found_where_it_could_be_read
     found = [ReadBack("mds", "t1", ["0"], 120, 0), ReadBack("mds", "t2", [], 120, 0, error="refused")]
     write_read_back(tmp_path, found)
     assert loss(tmp_path, "mds", 110.0) == "1 of 4, acknowledged between -9.0 s and -9.0 s; 2 not read back"
+
+
+def test_the_table_of_workloads_tells_how_each_ended_and_which_were_in_flight(tmp_path: Path) -> None:
+    """Relative to the fault, and in flight as the judge counts it: a query taken half a second before is not."""
+    folder = write_run(tmp_path / "one")
+    write_workloads(folder)
+    events = read_timeline(folder / "timeline.jsonl")
+    rows = workload_rows(read_workloads(folder), events, BEGAN_MONO + FAULT_S, 1.0)
+    assert {(row.name[:7], row.kind, row.in_flight, row.state) for row in rows} == {
+        ("query-1", "long query", True, "failed"),
+        ("query-2", "long query", False, "failed"),
+        ("job-wit", "job", True, "running"),
+        ("job-2", "job", False, "succeeded"),
+    }
+    query = next(row for row in rows if row.name == "query-1")
+    assert (query.taken_s, round(query.last_s, 1)) == (-10, 21.3)
+    assert query.error == f"{NASTY} (65542)"
+    assert next(row for row in rows if row.name == "job-2").taken_s is None
+    assert not any(row.in_flight for row in workload_rows(read_workloads(folder), [], 0.0, 1.0))
+
+
+def test_the_page_has_a_table_of_workloads_only_for_engines_that_had_some(tmp_path: Path, contract: Contract) -> None:
+    """Also for one of which no operation was recorded, which has no plots; what the engine said is text."""
+    folder = write_run(tmp_path / "one")
+    assert "long queries and jobs" not in page(folder, [], contract)
+    write_workloads(folder)
+    text = page(folder, [], contract)
+    assert "mds: long queries and jobs" in text
+    assert "spark: long queries and jobs" in text
+    assert "none was recorded" in text
+    assert text.count('class="figure"') == 1
+    assert text.count("in flight at the fault") == 2
+    assert "running at +80.0 s, seen last" in text
+    assert NASTY not in text
+
+
+def test_slow_is_what_the_contract_says_of_the_engine(tmp_path: Path, contract: Contract) -> None:
+    """Operations of 2 s are no outage of Presto, and one of MDS."""
+    recorder = Recorder(tmp_path, "1")
+    for number in range(200):
+        for engine in ("mds", "presto"):
+            at_s = 1000.0 + number
+            recorder.request(Request(engine, "query", at_s, at_s, at_s + (2.0 if number < 100 else 0.1), 0.0, "ok"))
+    text = page(tmp_path, [], contract)
+    of_presto = text.index("presto: what its clients saw")
+    assert "from +0.0 s, 100 operations failed" in text[:of_presto]
+    assert "operations failed" not in text[of_presto:]
 
 
 def test_one_request_is_enough_for_a_plot() -> None:

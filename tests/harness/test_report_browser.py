@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from browser import Page, browser_page
-from report_runs import write_run
+from report_runs import write_run, write_workloads
 
 from gameday.contract import load_contract
 from gameday.judge import Verdict
@@ -42,6 +42,7 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The report of a game day of two runs, one with errors that hold markup and one without any error."""
     tmp_path = tmp_path_factory.mktemp("report")
     folders = [write_run(tmp_path / "lost"), write_run(tmp_path / "kept", zones=("zone-b",), outage=False)]
+    write_workloads(folders[0])
     verdict = Verdict("S5.mds.until", "held", "w" * 300, "b", "r", "one-zone", {"long": "e" * 500})
     verdicts = {folders[0]: [verdict], folders[1]: []}
     target = tmp_path / "report.html"

@@ -60,13 +60,13 @@ def test_replicas_bound_to_the_lost_zone_break_the_promise_of_one_zone(
     small = {"requests": {"cpu": "100m", "memory": "256Mi"}, "limits": {"memory": "512Mi"}}
     deployment(
         {
-            "nodeSelector": {"topology.kubernetes.io/zone": "zone-a"},
+            "nodeSelector": {"topology.kubernetes.io/zone": "zone-b"},
             "topologySpreadConstraints": None,
             "containers": [{"name": "mds", "resources": small}],
             "initContainers": [{"name": "migrate", "resources": small}],
         }
     )
-    document = yaml.safe_load(shortened("mds-one-zone", promises=("S5.mds.one-zone",), observe_s=20).read_text())
+    document = yaml.safe_load(shortened("zone-with-neither", promises=("S5.mds.one-zone",), observe_s=20).read_text())
     # nobody comes back while the zone is lost, so that is not waited for
     document["method"] = [item for item in document["method"] if "healthy zones" not in item["name"]]
     experiment = tmp_path / "bound.yaml"
@@ -82,7 +82,7 @@ def test_replicas_without_a_limit_break_the_promise_of_two_zones(
     """One replica without its limit carries the whole load: no impact with two zones lost, exit code 1."""
     deploy.up(lakehouse.region, lakehouse.engine, max_concurrent_requests=0)
     try:
-        experiment = shortened("mds-two-zones", promises=("S5.mds.two-zones",), observe_s=30)
+        experiment = shortened("two-zones", promises=("S5.mds.two-zones",), observe_s=30)
         ran, verdicts = lakehouse.run(experiment, tmp_path / "runs")
     finally:
         deploy.up(lakehouse.region, lakehouse.engine)
@@ -92,7 +92,7 @@ def test_replicas_without_a_limit_break_the_promise_of_two_zones(
 
 def test_a_fault_that_does_nothing_is_inconclusive(lakehouse: Lakehouse, shortened: Shortened, tmp_path: Path) -> None:
     """An injection that returns without having broken anything is found out by the proof: inconclusive, exit code 2."""
-    experiment = shortened("mds-two-zones", promises=("S5.mds.two-zones", "S5.customer"), observe_s=10, baseline_s=5)
+    experiment = shortened("two-zones", promises=("S5.mds.two-zones", "S5.customer"), observe_s=10, baseline_s=5)
     program = Path(__file__).with_name("chaos_with_an_idle_fault.py")
     options = ["--region", lakehouse.region.name, "--runs", str(tmp_path / "runs")]
     ran = command(sys.executable, str(program), "run", *options, str(experiment))
@@ -102,9 +102,7 @@ def test_a_fault_that_does_nothing_is_inconclusive(lakehouse: Lakehouse, shorten
 
 def test_a_probe_that_raises_is_never_a_success(lakehouse: Lakehouse, shortened: Shortened, tmp_path: Path) -> None:
     """Chaos Toolkit calls a run with a failed probe completed; here it is a harness error, exit code 3."""
-    document = yaml.safe_load(
-        shortened("mds-zone-drain", promises=("S5.customer",), observe_s=5, baseline_s=5).read_text()
-    )
+    document = yaml.safe_load(shortened("zone-drain", promises=("S5.customer",), observe_s=5, baseline_s=5).read_text())
     raising = {
         "type": "probe",
         "name": "ask for what cannot be asked",

@@ -41,7 +41,7 @@ def test_after_sigkill_recover_brings_every_node_back(
     """Whenever a run is killed, `chaos recover` says what it healed, and every node is usable again."""
     kind, fields, healed = MOMENTS[moment]
     running = begin(
-        lakehouse.region.name, shortened("mds-one-zone", promises=("S5.customer",), observe_s=5, baseline_s=5)
+        lakehouse.region.name, shortened("zone-with-neither", promises=("S5.customer",), observe_s=5, baseline_s=5)
     )
     running.await_event(kind, **fields)
     running.end(signal.SIGKILL)
@@ -59,7 +59,7 @@ def test_a_signal_heals_by_itself(
 ) -> None:
     """SIGINT and SIGTERM in the middle of a fault: the zone is back when the process ends, and that is no success."""
     running = begin(
-        lakehouse.region.name, shortened("mds-one-zone", promises=("S5.customer",), observe_s=5, baseline_s=5)
+        lakehouse.region.name, shortened("zone-with-neither", promises=("S5.customer",), observe_s=5, baseline_s=5)
     )
     running.await_event("fault.in_effect")
     assert running.end(number) in (ExitCode.INCONCLUSIVE, ExitCode.HARNESS_ERROR)
@@ -73,7 +73,7 @@ def test_a_second_run_is_refused_while_one_is_under_way(
     lakehouse: Lakehouse, begin: Begin, shortened: Shortened
 ) -> None:
     """Two runs in a region would heal each other's faults, so the second one, and a recovery, is told to wait."""
-    experiment = shortened("mds-one-zone", promises=("S5.customer",), observe_s=5, baseline_s=5)
+    experiment = shortened("zone-with-neither", promises=("S5.customer",), observe_s=5, baseline_s=5)
     running = begin(lakehouse.region.name, experiment)
     running.await_event("phase.begin", phase="baseline")
     for arguments in (("run", str(experiment)), ("recover",)):
@@ -85,6 +85,6 @@ def test_a_second_run_is_refused_while_one_is_under_way(
 
 def test_the_next_run_passes(lakehouse: Lakehouse, shortened: Shortened, tmp_path: Path) -> None:
     """After all that was done to the region, an experiment runs as ever."""
-    ran, verdicts = lakehouse.run(shortened("mds-zone-drain", observe_s=5), tmp_path / "runs")
+    ran, verdicts = lakehouse.run(shortened("zone-drain", observe_s=5), tmp_path / "runs")
     assert ran.code == ExitCode.HELD, ran.said
     assert {item["verdict"] for item in verdicts.values()} == {"held"}

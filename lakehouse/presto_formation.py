@@ -1,0 +1,188 @@
+"""The formation of Presto: the ConfigMaps and the Secret that its server reads, and what it declares.
+
+Failure detection is that of an operator who wants a dead worker noticed in seconds, not in Presto's five minutes.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from lakehouse.formation import Entrance, Formation, FormationValues, metadata_of
+from lakehouse.provider import CONSOLE, DATABASE_PORT
+
+NAME = "presto"
+COORDINATOR, WORKER = "presto-coordinator", "presto-worker"
+CATALOGS = "presto-catalogs"
+PORT, NODE_PORT = 8080, 30080
+
+# A request without an answer for this long has failed; one takes milliseconds, or 1 s where it waits for news.
+REQUEST_TIMEOUT_S = 5
+# A query fails when its requests to a worker fail three times and for this long after the first: 15 to 20 s in all.
+MAX_ERROR_DURATION_S = 10
+# A worker that does not answer two pings a second, each within 2 s, gets no new work when 3 of 10 were missed of late.
+PING_INTERVAL_MS = 500
+PING_TIMEOUT_S = 2
+PING_THRESHOLD = 0.3
+PING_DECAY_S = 10
+# A worker that comes is watched for this long before it counts.
+WARM_UP_S = 2
+# A worker that leaves waits for this twice, before and after the end of its tasks; coordinators ask every 5 s.
+SHUTDOWN_GRACE_S = 5
+# With no worker there a query waits for one: as long as a worker that is ready takes until it is known, at most.
+NO_WORKER_WAIT_S = 20
+# A query whose client no longer asks for more is given up.
+CLIENT_TIMEOUT_S = 60
+
+DECLARED: Mapping[str, int | str | float] = {
+    "presto.query.remote-task.max-error-duration_s": MAX_ERROR_DURATION_S,
+    "presto.exchange.max-error-duration_s": MAX_ERROR_DURATION_S,
+    "presto.http-client.request-timeout_s": REQUEST_TIMEOUT_S,
+    "presto.failure-detector.heartbeat-interval_ms": PING_INTERVAL_MS,
+    "presto.failure-detector.request-timeout_s": PING_TIMEOUT_S,
+    "presto.failure-detector.threshold": PING_THRESHOLD,
+    "presto.failure-detector.exponential-decay-seconds": PING_DECAY_S,
+    "presto.failure-detector.warmup-interval_s": WARM_UP_S,
+    "presto.shutdown.grace-period_s": SHUTDOWN_GRACE_S,
+    "presto.query-manager.required-workers-max-wait_s": NO_WORKER_WAIT_S,
+    "presto.query.client.timeout_s": CLIENT_TIMEOUT_S,
+}
+
+# Of a worker 300 MB are one array: the pool that TPC-H's generator cuts its comments from, made at the first query (4 s
+# of work). It has to fit into the old generation in one piece, so the young one is kept small.
+_HEAP = {COORDINATOR: "-Xmx320m\n", WORKER: "-Xmx512m\n-Xmn48m\n"}
+# One thread compiles and collects, for the cores are shared by all pods of a node.
+_JVM = """\
+-Xms64m
+-Xss512k
+-XX:+UseSerialGC
+-XX:TieredStopAtLevel=1
+-XX:CICompilerCount=1
+-XX:ReservedCodeCacheSize=96m
+-XX:-UsePerfData
+-XX:+ExitOnOutOfMemoryError
+-Djdk.attach.allowAttachSelf=true
+-Dfile.encoding=UTF-8
+"""
+_LOG = "com.facebook=INFO\nBootstrap=WARN\n"
+_TPCH = "connector.name=tpch\n"
+
+_CLIENTS = ("scheduler", "exchange", "workerInfo", "memoryManager", "node-manager", "discovery")
+
+
+def config(values: FormationValues) -> list[dict[str, Any]]:
+    """Return the ConfigMaps of coordinator, worker and catalogs, and the Secret with the catalog of the console."""
+    # the environment is what nodes of one cluster have in common, and takes neither dashes nor capitals
+    environment = re.sub(r"[^a-z0-9_]", "_", values.region.lower())
+    node = f"node.environment={environment}\nnode.id=${{POD_NAME}}\nnode.internal-address=${{POD_IP}}\n"
+    node += f"node.location=/{values.region}/${{ZONE}}/${{NODE_NAME}}/${{POD_NAME}}\n"
+    common = {"node.properties": node, "log.properties": _LOG}
+    servers = {COORDINATOR: _coordinator(), WORKER: _worker()}
+    return [
+        *(
+            _config_map(name, {**common, "jvm.config": _HEAP[name] + _JVM, "config.properties": _properties(settings)})
+            for name, settings in servers.items()
+        ),
+        _config_map(CATALOGS, {"tpch.properties": _TPCH}),
+        {
+            "apiVersion": "v1",
+            "kind": "Secret",
+            "metadata": metadata_of(CATALOGS, NAME),
+            "type": "Opaque",
+            "stringData": {f"{CONSOLE}.properties": _properties(_console(values))},
+        },
+    ]
+
+
+def _config_map(name: str, data: Mapping[str, str]) -> dict[str, Any]:
+    return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata_of(name, NAME), "data": dict(data)}
+
+
+def _properties(settings: Mapping[str, object]) -> str:
+    return "".join(f"{name}={value}\n" for name, value in settings.items())
+
+
+def _common() -> dict[str, object]:
+    return {
+        "http-server.http.port": PORT,
+        "http-server.log.enabled": "false",
+        "catalog.config-dir": "/etc/presto/catalog",
+        "shutdown.grace-period": f"{SHUTDOWN_GRACE_S}s",
+        "query.max-memory": "256MB",
+        "query.max-memory-per-node": "96MB",
+        "query.max-total-memory-per-node": "160MB",
+        "memory.heap-headroom-per-node": "100MB",
+        "exchange.max-error-duration": f"{MAX_ERROR_DURATION_S}s",
+        "exchange.max-buffer-size": "8MB",
+        "sink.max-buffer-size": "8MB",
+    }
+
+
+def _coordinator() -> dict[str, object]:
+    pings = "failure-detector"
+    return {
+        "coordinator": "true",
+        "node-scheduler.include-coordinator": "false",
+        "discovery-server.enabled": "true",
+        # itself: by its Service it would be found only once it is ready
+        "discovery.uri": f"http://127.0.0.1:{PORT}",
+        **_common(),
+        **_timeouts(_CLIENTS),
+        "query.remote-task.max-error-duration": f"{MAX_ERROR_DURATION_S}s",
+        "query-manager.required-workers-max-wait": f"{NO_WORKER_WAIT_S}s",
+        "query.client.timeout": f"{CLIENT_TIMEOUT_S}s",
+        f"{pings}.heartbeat-interval": f"{PING_INTERVAL_MS}ms",
+        f"{pings}.threshold": PING_THRESHOLD,
+        f"{pings}.exponential-decay-seconds": PING_DECAY_S,
+        f"{pings}.warmup-interval": f"{WARM_UP_S}s",
+        f"{pings}.http-client.connect-timeout": "1s",
+        f"{pings}.http-client.request-timeout": f"{PING_TIMEOUT_S}s",
+        f"{pings}.http-client.idle-timeout": f"{PING_TIMEOUT_S}s",
+    }
+
+
+def _worker() -> dict[str, object]:
+    return {
+        "coordinator": "false",
+        "discovery.uri": f"http://{COORDINATOR}:{PORT}",
+        **_common(),
+        **_timeouts(("exchange", "node-manager", "discovery")),
+        "task.max-worker-threads": 4,
+        "task.concurrency": 2,
+    }
+
+
+def _timeouts(clients: tuple[str, ...]) -> dict[str, object]:
+    # a connection that swallows everything is given up by the idle time-out
+    return {
+        f"{name}.http-client.{what}": figure
+        for name in clients
+        for what, figure in (
+            ("connect-timeout", "1s"),
+            ("request-timeout", f"{REQUEST_TIMEOUT_S}s"),
+            ("idle-timeout", f"{REQUEST_TIMEOUT_S}s"),
+        )
+    }
+
+
+def _console(values: FormationValues) -> dict[str, object]:
+    # such a statement takes milliseconds; without these a database that is gone would hold a query for ever
+    options = "connectTimeout=5&socketTimeout=30&tcpKeepAlive=true"
+    return {
+        "connector.name": "postgresql",
+        "connection-url": f"jdbc:postgresql://{values.database_address}:{DATABASE_PORT}/{CONSOLE}?{options}",
+        "connection-user": CONSOLE,
+        "connection-password": values.console_password,
+        # the console tidies up what it made, and a check what it tried
+        "allow-drop-table": "true",
+    }
+
+
+PRESTO = Formation(
+    name=NAME,
+    deployments={COORDINATOR: 1, WORKER: 3},
+    entrance=Entrance(PORT, NODE_PORT, "/v1/info"),
+    config=config,
+    declared=DECLARED,
+)

