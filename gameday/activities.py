@@ -9,8 +9,6 @@ import json
 import time
 from typing import Any
 
-from loadgen.spark_reference import run_reference
-
 from gameday.contract import Contract, load_contract
 from gameday.errors import HarnessError
 from gameday.paths import PROJECT
@@ -21,6 +19,7 @@ from gameday.watcher import capacity
 from loadgen.process import Load
 from loadgen.readback import read_back_mds, read_back_presto
 from loadgen.schedule import ARRIVALS_PER_S, declared_rates
+from loadgen.spark_reference import run_reference
 
 _READ_BACK = {"mds": read_back_mds, "presto": read_back_presto}
 # Spark's load begins when its jobs run: three Java processes each.

@@ -22,6 +22,7 @@ from faults.actions import FAULTS
 from gameday.contract import Contract
 from gameday.errors import UsageError
 from gameday.topology import Topology
+from loadgen.jobs import JobWanted
 
 EXTENSION = "lakehouse-chaos"
 _OURS = ("faults", "runbooks", "probes", "loadgen", "gameday")
@@ -272,6 +273,17 @@ def _check_names(path: Path, name: str, arguments: dict[str, Any], topology: Top
         )
     if arguments.get("zones") == []:
         raise UsageError(f"{where} names no zone: there are {', '.join(topology.zones)}")
-    for zone in (zone for argument in _ZONE_ARGUMENTS for zone in arguments.get(argument) or []):
+    jobs = [_job(where, job) for job in arguments.get("jobs") or []]
+    named = [zone for argument in _ZONE_ARGUMENTS for zone in arguments.get(argument) or []]
+    for zone in (*named, *(zone for job in jobs for zone in job.zones)):
         if zone not in topology.zones:
             raise UsageError(f"{where} names the unknown zone {zone!r}: there are {', '.join(topology.zones)}")
+
+
+def _job(where: str, job: object) -> JobWanted:
+    try:
+        return JobWanted.model_validate(job)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"])
+        raise UsageError(f"{where} has a job that is none: {place}: {first['msg']}") from error

@@ -81,6 +81,7 @@ def _provide(
             formation.entrance.port,
             [provider.Backend(node.name, node.address, formation.entrance.node_port) for node in workers],
             formation.entrance.check,
+            formation.entrance.falls,
         )
         for formation in FORMATIONS
     ]

@@ -49,11 +49,15 @@ class FormationValues:
 
 @dataclass(frozen=True)
 class Entrance:
-    """Where clients enter: the load balancer's port, the port of every node behind it, and the path of its check."""
+    """Where clients enter: the load balancer's port, the port of every node behind it, and the path of its check.
+
+    `falls` is how many checks in a row a node must fail before it gets nothing any more.
+    """
 
     port: int
     node_port: int
     check: str
+    falls: int = 2
 
 
 @dataclass(frozen=True)

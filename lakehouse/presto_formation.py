@@ -182,7 +182,8 @@ def _console(values: FormationValues) -> dict[str, object]:
 PRESTO = Formation(
     name=NAME,
     deployments={COORDINATOR: 1, WORKER: 3},
-    entrance=Entrance(PORT, NODE_PORT, "/v1/info"),
+    # there is one coordinator: to give it up for being slow would send its clients to nobody
+    entrance=Entrance(PORT, NODE_PORT, "/v1/info", falls=6),
     config=config,
     declared=DECLARED,
 )

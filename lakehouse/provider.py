@@ -96,12 +96,16 @@ class Backend:
 
 @dataclass(frozen=True)
 class Frontend:
-    """One service behind the load balancer: the port for clients, the nodes' port, and the path of the health check."""
+    """One service behind the load balancer: the port for clients, its nodes, and their health check.
+
+    `falls` is how many checks in a row a node must fail before it gets nothing any more.
+    """
 
     name: str
     port: int
     backends: Sequence[Backend]
     check: str = "/readyz"
+    falls: int = 2
 
 
 def database(region: str, image: str, password: str, console_password: str) -> ProviderService:

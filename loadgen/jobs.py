@@ -55,6 +55,11 @@ class JobWanted(BaseModel):
         """The arguments that decide the result, as text that is equal for equal work."""
         return canonical({name: value for name, value in self.arguments.items() if name != _PACE})
 
+    @property
+    def zones(self) -> list[str]:
+        """The zones that it names."""
+        return [*(self.driver_zones or []), *(zone for zones in (self.executor_zones or {}).values() for zone in zones)]
+
     def unique_name(self) -> str:
         """Return its name with a random suffix: what the service, the steps and the pods know a run of it by."""
         return f"{self.name}-{secrets.token_hex(_SUFFIX_BYTES)}"

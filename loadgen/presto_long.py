@@ -16,7 +16,7 @@ from loadgen.presto_query import Query
 KIND = "long_query"
 # Its tasks are on all workers, and wait there until their output is fetched: in flight at hardly any cost.
 _STATEMENT = "SELECT * FROM tpch.sf1.lineitem"
-_PAGE_EVERY_S = 0.5
+_PAGE_EVERY_S = 1.0
 _PROGRESS_EVERY_S = 5.0
 _AGAIN_AFTER_S = 1.0
 _RUNNING = "RUNNING"

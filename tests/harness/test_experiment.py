@@ -20,10 +20,11 @@ from gameday.paths import PROJECT
 from gameday.topology import Topology, load_topology
 
 EXPERIMENTS = sorted((PROJECT / "experiments").rglob("*.yaml"))
-ONE_ZONE = PROJECT / "experiments" / "zone-outage" / "mds-one-zone.yaml"
+DRIVER = PROJECT / "experiments" / "zone-outage" / "zone-with-driver.yaml"
 HYPOTHESIS = "steady-state-hypothesis"
-# places of ONE_ZONE's document
-INJECT, BASELINE, WAIT, PROMISE = ("method", 2), ("method", 1), ("method", 4), (HYPOTHESIS, "probes", 3)
+# places of DRIVER's document
+JOBS = ("method", 0, "provider", "arguments", "jobs")
+INJECT, BASELINE, WAIT, PROMISE = ("method", 2), ("method", 1), ("method", 4), (HYPOTHESIS, "probes", 7)
 type Load = Callable[[Path], Experiment]
 GONE = object()
 
@@ -37,8 +38,8 @@ def load() -> Load:
 
 
 def changed(place: tuple[str | int, ...], value: object) -> dict[str, Any]:
-    """Return the document of ONE_ZONE with a value put at a place, or nothing there if it is GONE."""
-    document: dict[str, Any] = copy.deepcopy(yaml.safe_load(ONE_ZONE.read_text()))
+    """Return the document of DRIVER with a value put at a place, or nothing there if it is GONE."""
+    document: dict[str, Any] = copy.deepcopy(yaml.safe_load(DRIVER.read_text()))
     inner: Any = document
     for part in place[:-1]:
         inner = inner[part]
@@ -114,6 +115,12 @@ def test_the_experiments_of_the_project_are_sound(load: Load, path: Path) -> Non
         ((*INJECT, "provider", "arguments", "zones"), [], "names no zone"),
         ((*INJECT, "provider", "arguments", "zones"), ["zone-z"], "unknown zone 'zone-z'"),
         ((*WAIT, "provider", "arguments", "outside"), ["zone-z"], "unknown zone 'zone-z'"),
+        (JOBS, 5, "wrongly: jobs: "),
+        ((*JOBS, 0, "colour"), "red", "has a job that is none: colour: Extra inputs are not permitted"),
+        ((*JOBS, 1, "name"), "No Name", "has a job that is none: name: "),
+        ((*JOBS, 0, "arguments"), GONE, "has a job that is none: arguments: Field required"),
+        ((*JOBS, 0, "driver_zones"), ["zone-z"], "unknown zone 'zone-z'"),
+        ((*JOBS, 1, "executor_zones"), {"preferred": ["zone-y"]}, "unknown zone 'zone-y'"),
         ((*BASELINE, "provider", "arguments", "seconds"), "20", "wrongly: seconds: "),
         ((*BASELINE, "background"), "yes", "background: Input should be a valid boolean"),
         ((*BASELINE, "pauses"), {"before": "long"}, "pauses, before: "),
@@ -132,22 +139,22 @@ def test_a_wrong_part_is_named_with_its_place(
 def test_a_misspelt_field_is_said_as_such(load: Load, tmp_path: Path) -> None:
     """A field under a wrong name is missing as well; the wrong name says more."""
     path = tmp_path / "wrong.yaml"
-    path.write_text(ONE_ZONE.read_text().replace("title: MDS", "titel: MDS"))
+    path.write_text(DRIVER.read_text().replace("title: One zone", "titel: One zone"))
     assert "unknown field 'titel'" in refusal(load, path)
 
 
 def test_json_may_be_indented_with_tabs(load: Load, tmp_path: Path) -> None:
     """A .json file is read as JSON, of which YAML does not take all."""
     path = tmp_path / "tabs.json"
-    path.write_text(json.dumps(yaml.safe_load(ONE_ZONE.read_text()), indent="\t"))
-    assert load(path).promises == load(ONE_ZONE).promises
+    path.write_text(json.dumps(yaml.safe_load(DRIVER.read_text()), indent="\t"))
+    assert load(path).promises == load(DRIVER).promises
 
 
 @pytest.mark.parametrize("name", ["wrong.txt", "wrong", "wrong.YAML"])
 def test_only_files_that_chaos_toolkit_loads_are_taken(load: Load, tmp_path: Path, name: str) -> None:
     """Other endings would be refused by Chaos Toolkit when the run has begun already."""
     path = tmp_path / name
-    path.write_text(ONE_ZONE.read_text())
+    path.write_text(DRIVER.read_text())
     assert ".yaml, .yml, .json" in refusal(load, path)
 
 

@@ -169,6 +169,12 @@ def test_each_lost_executor_needs_one_of_its_own(executors: SyntheticRun, came: 
     assert len(verdict.evidence["replacements"]) == 2
 
 
+def test_a_job_that_lost_its_driver_too_is_no_matter_of_its_executors(executors: SyntheticRun) -> None:
+    """It fails, as is promised elsewhere."""
+    executors.job_pod(9, "job-driver", "2", "zone-a")
+    assert executors.judged().verdict == "held"
+
+
 @pytest.mark.parametrize(
     ("fields", "word"),
     [
@@ -263,9 +269,17 @@ def never_let_go(run: SyntheticRun) -> None:
     run.job_pod(101, "job-executor", "2", "zone-a", op="DELETED")
 
 
+def one_not_let_go(run: SyntheticRun) -> None:
+    """Let the job have lost two executors, of which only one was let go in time for another to come."""
+    no_replacement(run)
+    run.prolong(160)
+    run.job_pod(9, "job-executor", "7", "zone-a")
+    run.job_pod(50, "job-executor", "7", "zone-a", deleting=True)
+
+
 SPOILT_EXECUTORS: dict[str, tuple[Callable[[SyntheticRun], object], str]] = {
     "no undisturbed run": (failed_tasks_elsewhere, "there was no undisturbed run of the work of job job-executor"),
-    "the other lost a pod": (lost_pod_elsewhere, "there was no undisturbed run"),
+    "the other lost a pod": (lost_pod_elsewhere, "there was no undisturbed run of the work of job job-executor"),
     "other work": (other_work, "there was no undisturbed run"),
     "references differ": (another_result, "undisturbed runs of the same work differ"),
     "none in flight": (nobody_in_flight, "no job was in flight"),
@@ -273,6 +287,10 @@ SPOILT_EXECUTORS: dict[str, tuple[Callable[[SyntheticRun], object], str]] = {
     "driver unknown": (lambda run: run.without("pod", role="driver"), "no job in flight had executors in a lost zone"),
     "zone returned": (returned_early, "the zone returned 45.0 s after the fault, with executor 2"),
     "job ended": (ended_early, "job job-executor ended 70.0 s after the fault, with executor 2 (zone-a)"),
+    "one executor not let go": (
+        one_not_let_go,
+        "job job-executor ended 70.0 s after the fault, with executor 2 (zone-a)",
+    ),
     "executor not let go": (never_let_go, "job job-executor ended 70.0 s after the fault, with executor 2 (zone-a)"),
     "watch lost": (lambda run: run.add(40, "watch.lost", what="pods", error="gone"), "the watch of pods was lost"),
     "not under load": (lambda run: run.without("load.begin", engine="spark"), "spark was not under load"),
