@@ -15,6 +15,7 @@ from typing import Any
 from gameday.evictions import evict
 from gameday.session import Session
 from gameday.topology import ZONE_LABEL
+from lakehouse.deploy import not_serving
 from lakehouse.formation import Formation
 from lakehouse.formations import FORMATIONS
 from probes.cluster import NAMESPACE, WORKLOAD_LABEL, formation_pods, ready_zones, serving_pods
@@ -33,6 +34,9 @@ def settle(session: Session, deadline_s: float) -> None:
             if pod is None or not _evict(session, pod):
                 break
             session.wait(f"{formation.name} to be ready after a move", await_ready, deadline_s)
+    for formation in FORMATIONS:
+        serving = partial(not_serving, formation, session.endpoints[formation.name])
+        session.wait(f"{formation.name} to serve", serving, deadline_s)
     session.timeline.append("phase.end", "harness", phase="settle")
 
 

@@ -25,6 +25,7 @@ from lakehouse.formation import (
     FORMATION_LABEL,
     MAX_CONCURRENT_REQUESTS,
     NAMESPACE,
+    Formation,
     FormationValues,
     instance,
     render,
@@ -59,9 +60,14 @@ def up(region: Region, engine: Engine, *, max_concurrent_requests: int = MAX_CON
         _await_formations(api)
         entrances = endpoints(region, engine)
         for formation in FORMATIONS:
-            look = partial(_unanswered, entrances[formation.name], formation.entrance.check)
-            awaited = f"{formation.name} to answer through the load balancer"
+            awaited = f"{formation.name} to serve through the load balancer"
+            look = partial(not_serving, formation, entrances[formation.name])
             wait_until(awaited, look, deadline_s=_SERVICE_DEADLINE_S)
+
+
+def not_serving(formation: Formation, address: str) -> str | None:
+    """Tell what a formation lacks to serve clients at an address; None where nothing."""
+    return _unanswered(address, formation.entrance.check) or formation.lacks(address)
 
 
 def _provide(

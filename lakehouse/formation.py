@@ -67,6 +67,7 @@ class Formation:
     deployments   replicas of each of its Deployments, by the label `app.kubernetes.io/name` of their pods
     config        makes the ConfigMaps and Secrets that the engine reads, for one region
     declared      figures that decide how it recovers, by name, for the report
+    lacks         tells, given its address, what it still lacks to serve although it answers; None where nothing
     """
 
     name: str
@@ -74,6 +75,7 @@ class Formation:
     entrance: Entrance
     config: Callable[[FormationValues], list[dict[str, Any]]]
     declared: Mapping[str, str | int | float] = field(default_factory=dict)
+    lacks: Callable[[str], str | None] = lambda _address: None
 
     @property
     def replicas(self) -> int:

@@ -9,11 +9,14 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+import httpx
+
 from lakehouse.formation import Entrance, Formation, FormationValues, metadata_of
 from lakehouse.provider import CONSOLE, DATABASE_PORT
 
 NAME = "presto"
 COORDINATOR, WORKER = "presto-coordinator", "presto-worker"
+WORKERS = 3
 CATALOGS = "presto-catalogs"
 PORT, NODE_PORT = 8080, 30080
 
@@ -179,11 +182,21 @@ def _console(values: FormationValues) -> dict[str, object]:
     }
 
 
+def lacks(address: str) -> str | None:
+    """Tell how many workers the coordinator still waits for: one that is ready is active only some 15 s later."""
+    try:
+        active = httpx.get(f"{address}/v1/cluster", timeout=2, trust_env=False).json()["activeWorkers"]
+    except (httpx.HTTPError, ValueError, KeyError) as error:
+        return f"no answer ({type(error).__name__})"
+    return None if active == WORKERS else f"{active} of {WORKERS} workers active"
+
+
 PRESTO = Formation(
     name=NAME,
-    deployments={COORDINATOR: 1, WORKER: 3},
+    deployments={COORDINATOR: 1, WORKER: WORKERS},
     # there is one coordinator: to give it up for being slow would send its clients to nobody
     entrance=Entrance(PORT, NODE_PORT, "/v1/info", falls=6),
     config=config,
     declared=DECLARED,
+    lacks=lacks,
 )
