@@ -7,19 +7,31 @@ from __future__ import annotations
 
 import json
 import time
+from dataclasses import asdict
 from typing import Any
 
 from gameday.contract import Contract, load_contract
 from gameday.errors import HarnessError
 from gameday.paths import PROJECT
-from gameday.records import ENDED, Recorder, Workload, read_ledger, read_requests, read_workloads, write_read_back
+from gameday.records import (
+    ENDED,
+    Recorder,
+    Workload,
+    WorkloadStep,
+    read_ledger,
+    read_requests,
+    read_workloads,
+    write_read_back,
+)
 from gameday.session import Session, current
-from gameday.timeline import now
+from gameday.timeline import JsonLines, now, read_json_lines
 from gameday.watcher import capacity
+from lakehouse.images import references
 from loadgen.process import Load
 from loadgen.readback import read_back_mds, read_back_presto
 from loadgen.schedule import ARRIVALS_PER_S, declared_rates
 from loadgen.spark_reference import run_reference
+from nodeimage.cache import key_of
 
 _READ_BACK = {"mds": read_back_mds, "presto": read_back_presto}
 # Spark's load begins when its jobs run: three Java processes each.
@@ -82,7 +94,7 @@ def await_recovery(deadline_s: float) -> bool:
     session.timeline.append("phase.begin", "harness", phase="recovery")
 
     def look() -> str | None:
-        _check_alive(session)
+        check_alive(session)
         _, moment = now()
         if moment - begun < _SUSTAINED_S:
             return f"{moment - begun:.0f} of {_SUSTAINED_S:.0f} s observed"
@@ -108,7 +120,7 @@ def await_jobs(deadline_s: float) -> bool:
     session = current()
 
     def look() -> str | None:
-        _check_alive(session)
+        check_alive(session)
         jobs = [workload for workload in read_workloads(session.folder) if workload.engine == "spark"]
         running = [f"{job.name} ({job.detail('completed_tasks')} tasks done)" for job in jobs if not _has_ended(job)]
         return None if jobs and not running else ", ".join(running) or "no job was submitted"
@@ -116,10 +128,16 @@ def await_jobs(deadline_s: float) -> bool:
     return session.waited("the jobs to end", look, deadline_s)
 
 
+def stop_loads(session: Session) -> None:
+    """Stop whatever load still runs, without reading anything back; raises HarnessError where one failed."""
+    for load in session.loads.values():
+        load.stop(_LOAD_STOP_DEADLINE_S)
+
+
 def end_load(engine: str) -> None:
     """Stop the load of an engine, read its writes back, and write down both; after the last the run can be judged."""
     session = current()
-    load = _check_alive(session)[engine]
+    load = check_alive(session)[engine]
     load.stop(_LOAD_STOP_DEADLINE_S)
     del session.loads[engine]
     session.timeline.append("load.end", "harness", **_declared(engine))
@@ -131,22 +149,38 @@ def end_load(engine: str) -> None:
 
 
 def run_references() -> None:
-    """Run each kind of work that Spark's jobs did once more, undisturbed, so that their results can be compared."""
+    """Have the work of Spark's jobs done once more, undisturbed, so that their results can be compared.
+
+    It is done once for a lakehouse and kept beside its kubeconfig, under a key of the work and of the image that did
+    it.
+    """
     session = current()
     jobs = [workload for workload in read_workloads(session.folder) if workload.engine == "spark"]
     wanted = {str(job.detail("parameters")) for job in jobs if job.detail("parameters")}
     recorder = Recorder(session.folder, "reference")
     try:
         for parameters in sorted(wanted):
-            session.awaiting("the undisturbed run of the jobs' work", _REFERENCE_DEADLINE_S, parameters)
-            run_reference(
-                session.endpoints["spark"],
-                json.loads(parameters),
-                recorder.workload,
-                deadline_s=_REFERENCE_DEADLINE_S,
-            )
+            for step in _reference(session, parameters):
+                recorder.workload(step)
     finally:
         recorder.close()
+
+
+def _reference(session: Session, parameters: str) -> list[WorkloadStep]:
+    kept = session.region.folder / f"reference-{key_of(references()['spark'], parameters)}.jsonl"
+    found = [WorkloadStep(**line) for line in read_json_lines(kept)]
+    if found and found[-1].state == "succeeded":
+        return found
+    session.awaiting("the undisturbed run of the jobs' work", _REFERENCE_DEADLINE_S, parameters)
+    steps = run_reference(
+        session.endpoints["spark"], json.loads(parameters), lambda _: None, deadline_s=_REFERENCE_DEADLINE_S
+    )
+    if steps[-1].state == "succeeded":
+        lines = JsonLines(kept)
+        for step in steps:
+            lines.append(asdict(step))
+        lines.close()
+    return steps
 
 
 def _has_ended(workload: Workload) -> bool:
@@ -162,7 +196,7 @@ def _declared(engine: str) -> dict[str, object]:
     return {"engine": engine, "arrivals_per_s": rate, "requests_per_s": sum(declared_rates(engine, rate).values())}
 
 
-def _check_alive(session: Session) -> dict[str, Load]:
+def check_alive(session: Session) -> dict[str, Load]:
     """Return the loads; raises HarnessError where one of them is dead, or there is none."""
     dead = [engine for engine, load in session.loads.items() if not load.alive()]
     if dead or not session.loads:
@@ -177,7 +211,7 @@ def _observe(phase: str, seconds: float) -> None:
     end = time.monotonic() + seconds
     # an observation has a length and no condition; what may end it early is a load that dies
     while (left := end - time.monotonic()) > 0:
-        _check_alive(session)
+        check_alive(session)
         session.awaiting(f"{seconds:g} s of {phase}", seconds, f"{left:.0f} s to go")
         time.sleep(min(0.5, left))
     session.timeline.append("phase.end", "harness", phase=phase)

@@ -25,15 +25,17 @@ def settle(session: Session, deadline_s: float) -> None:
     """Wait until every formation is ready, and move its surplus pods; raises DeadlinePassed where it is not ready."""
     session.timeline.append("phase.begin", "harness", phase="settle")
     session.core.delete_collection_namespaced_pod(NAMESPACE, label_selector=WORKLOAD_LABEL, grace_period_seconds=0)
-    for formation in FORMATIONS:
-        await_ready = partial(_unready, session, formation)
-        session.wait(f"{formation.name} to be ready", await_ready, deadline_s)
-        # each move brings one pod to where it belongs, if it has leave to go there
-        for _ in range(formation.replicas):
-            pod = _surplus(session, formation)
-            if pod is None or not _evict(session, pod):
-                break
-            session.wait(f"{formation.name} to be ready after a move", await_ready, deadline_s)
+    waits = {formation: partial(_unready, session, formation) for formation in FORMATIONS}
+    for formation, look in waits.items():
+        session.wait(f"{formation.name} to be ready", look, deadline_s)
+    # each round brings one pod of each formation to where it belongs, if it has leave to go there
+    for _ in range(max(formation.replicas for formation in FORMATIONS)):
+        surplus = {formation: _surplus(session, formation) for formation in FORMATIONS}
+        moved = [formation for formation, pod in surplus.items() if pod is not None and _evict(session, pod)]
+        if not moved:
+            break
+        for formation in moved:
+            session.wait(f"{formation.name} to be ready after a move", waits[formation], deadline_s)
     for formation in FORMATIONS:
         serving = partial(not_serving, formation, session.endpoints[formation.name])
         session.wait(f"{formation.name} to serve", serving, deadline_s)

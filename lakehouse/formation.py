@@ -60,7 +60,7 @@ class Entrance:
     falls: int = 2
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Formation:
     """One engine: its manifests (a folder of that name), and what it is made of.
 

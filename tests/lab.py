@@ -22,7 +22,7 @@ from gameday.waiting import wait_until
 from lakehouse.deploy import endpoints
 
 CHAOS = str(Path(sys.executable).with_name("chaos"))
-EXPERIMENTS = PROJECT / "experiments" / "zone-outage"
+EXPERIMENTS = {path.stem: path for path in (PROJECT / "experiments").rglob("*.yaml")}
 
 type Shortened = Callable[..., Path]
 type Begin = Callable[..., Running]

@@ -19,7 +19,7 @@ from gameday.errors import ExitCode
 from gameday.regions import OPT_IN, api_client, mark_opt_in
 
 pytestmark = pytest.mark.cluster
-EXPERIMENT = EXPERIMENTS / "zone-with-neither.yaml"
+EXPERIMENT = EXPERIMENTS["zone-with-neither"]
 type RefusedRun = Callable[..., str]
 
 

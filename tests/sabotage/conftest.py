@@ -26,7 +26,7 @@ def shortened(tmp_path: Path) -> Shortened:
         observe_s: float | None = None,
         baseline_s: float | None = None,
     ) -> Path:
-        document: dict[str, Any] = yaml.safe_load((EXPERIMENTS / f"{name}.yaml").read_text())
+        document: dict[str, Any] = yaml.safe_load(EXPERIMENTS[name].read_text())
         document["extensions"][0]["engines"] = list(engines)
         hypothesis = document["steady-state-hypothesis"]
         asserted = [_argument(probe, "promise") for probe in hypothesis["probes"]]
