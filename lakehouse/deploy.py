@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -41,17 +42,25 @@ _FIELD_MANAGER = "lakehouse-chaos"
 _KEY_LABEL = "lakehouse-chaos.key"
 
 
-def up(region: Region, engine: Engine, *, max_concurrent_requests: int = MAX_CONCURRENT_REQUESTS) -> None:
+def up(
+    region: Region,
+    engine: Engine,
+    *,
+    max_concurrent_requests: int = MAX_CONCURRENT_REQUESTS,
+    spark_conf: Mapping[str, str] | None = None,
+) -> None:
     """Start the provider's services, apply the formations, and wait until all serve; changes nothing where all do.
 
-    Raises UsageError where the cluster is not up, DeadlinePassed with what is not ready and why.
+    The limit of MDS's replicas, and properties of Spark's jobs, are as declared unless others are given. Raises
+    UsageError where the cluster is not up, DeadlinePassed with what is not ready and why.
     """
     nodes = [node for node in region.nodes(engine) if node.running]
     if not nodes:
         raise UsageError(f"region {region.name} is not up: run `chaos cluster up --region {region.name}` first")
     workers = [node for node in nodes if "control-plane" not in node.name]
     with step("the provider's services: database, object store, load balancer"):
-        values = _provide(region, engine, workers, max_concurrent_requests)
+        provided = _provide(region, engine, workers)
+    values = replace(provided, max_concurrent_requests=max_concurrent_requests, spark_conf=spark_conf or {})
     _load_images(region, engine, [node.name for node in workers], values.images)
     api = api_client(region.kubeconfig)
     rendered = [item for formation in FORMATIONS for item in render(formation, values)]
@@ -70,9 +79,7 @@ def not_serving(formation: Formation, address: str) -> str | None:
     return _unanswered(address, formation.entrance.check) or formation.lacks(address)
 
 
-def _provide(
-    region: Region, engine: Engine, workers: Sequence[Container], max_concurrent_requests: int
-) -> FormationValues:
+def _provide(region: Region, engine: Engine, workers: Sequence[Container]) -> FormationValues:
     """Start the provider's services of a region, and return what formations have to know of them."""
     keys, image = region.credentials(), provider_image(engine)
     database = _start(region, engine, provider.database(region.cluster, image, keys["postgres"], keys["console"]))
@@ -101,7 +108,6 @@ def _provide(
         object_store_address=store.address,
         object_store_key=keys["object_store_key"],
         object_store_secret=keys["object_store_secret"],
-        max_concurrent_requests=max_concurrent_requests,
     )
 
 

@@ -33,7 +33,8 @@ _PLACEHOLDER = "localhost/lakehouse/{name}:dev"
 class FormationValues:
     """What differs between regions: addresses and keys of the provider's services there, and the images.
 
-    `images` maps the name of a formation to the reference of its image.
+    `images` maps the name of a formation to the reference of its image; `spark_conf` are properties that Spark's jobs
+    begin with in place of those declared.
     """
 
     region: str
@@ -45,6 +46,7 @@ class FormationValues:
     object_store_key: str
     object_store_secret: str
     max_concurrent_requests: int = MAX_CONCURRENT_REQUESTS
+    spark_conf: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -70,6 +70,7 @@ _DEFAULTS: Mapping[str, str] = {
 
 def config(values: FormationValues) -> list[dict[str, Any]]:
     """Return the ConfigMap that the service reads, and the Secret that it, drivers and executors read."""
+    defaults = {**_DEFAULTS, **DECLARED, **values.spark_conf}
     settings = {
         "SPARK_JOBS_BUCKET": BUCKET,
         "SPARK_JOBS_S3_ENDPOINT": f"http://{values.object_store_address}:{OBJECT_STORE_PORT}",
@@ -77,7 +78,7 @@ def config(values: FormationValues) -> list[dict[str, Any]]:
         "SPARK_JOBS_CATALOGUE_URI": _CATALOGUE,
         "SPARK_JOBS_PORT": str(PORT),
         "SPARK_JOBS_DRAIN_SECONDS": str(DRAIN_S),
-        "SPARK_JOBS_DEFAULTS": "".join(f"{name} {value}\n" for name, value in {**_DEFAULTS, **DECLARED}.items()),
+        "SPARK_JOBS_DEFAULTS": "".join(f"{name} {value}\n" for name, value in defaults.items()),
     }
     secrets = {"AWS_ACCESS_KEY_ID": values.object_store_key, "AWS_SECRET_ACCESS_KEY": values.object_store_secret}
     return [

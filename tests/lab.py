@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pyarrow.fs import S3FileSystem
 from pyiceberg.catalog.rest import RestCatalog
 
 from gameday.engine import Engine
@@ -81,6 +82,18 @@ def catalogue_of(lakehouse: Lakehouse) -> RestCatalog:
             "s3.secret-access-key": keys["object_store_secret"],
             "s3.region": "us-east-1",
         },
+    )
+
+
+def bucket_of(lakehouse: Lakehouse) -> S3FileSystem:
+    """Return the object store as a file system."""
+    keys = lakehouse.region.credentials()
+    (store,) = [item for item in lakehouse.region.services(lakehouse.engine) if item.name.endswith("object-store")]
+    return S3FileSystem(
+        access_key=keys["object_store_key"],
+        secret_key=keys["object_store_secret"],
+        endpoint_override=f"http://{store.address}:7070",
+        region="us-east-1",
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -59,10 +59,14 @@ class ExecutorZones(_Strict):
 
 
 class Job(_Strict):
-    """One job; `arguments` are those of its application, checked as that wants them."""
+    """One job; `arguments` are those of its application, checked as that wants them.
+
+    An application is one of ours by its name, or a PySpark program of the user in the object store by its URL. Such a
+    program is called as ours are: with the folder for its result, and its arguments as JSON.
+    """
 
     name: str = Field(pattern=r"^[a-z]([a-z0-9-]*[a-z0-9])?$", max_length=LONGEST_NAME)
-    application: Literal["paced-sums", "read-table"]
+    application: str = Field(pattern=r"^(paced-sums|read-table|s3a://[A-Za-z0-9._/-]+\.py)$")
     arguments: dict[str, Any]
     executors: int = Field(default=2, ge=1, le=10)
     driver_zones: tuple[_Zone, ...] | None = Field(default=None, min_length=1)
@@ -79,15 +83,18 @@ class Job(_Strict):
         return self
 
 
+_ARGUMENTS: dict[str, type[_Strict]] = {"paced-sums": PacedSums, "read-table": ReadTable}
+
+
 def read_job(body: bytes) -> Job:
     """Return the job that a body describes; raises BadBodyError."""
     try:
         job = Job.model_validate_json(body)
-        arguments = PacedSums if job.application == "paced-sums" else ReadTable
+        model = _ARGUMENTS.get(job.application)
         # both kinds of arguments have simple values, so what JSON made of them is what a strict model accepts
-        checked = arguments.model_validate(job.arguments)
+        arguments = model.model_validate(job.arguments).model_dump() if model else job.arguments
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         where = ".".join(str(part) for part in first["loc"])
         raise BadBodyError(f"{where}: {first['msg']}" if where else str(first["msg"])) from error
-    return job.model_copy(update={"arguments": checked.model_dump()})
+    return job.model_copy(update={"arguments": arguments})

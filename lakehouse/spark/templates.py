@@ -152,5 +152,7 @@ def _storage(settings: Settings) -> dict[str, str]:
 
 
 def program_of(application: str) -> str:
-    """Return the URL of an application's program, which is in the image."""
+    """Return the URL of an application's program: ours are in the image, a user's is a URL already."""
+    if application not in _PROGRAMS:
+        return application
     return f"local:///usr/local/lib/python3.11/dist-packages/lakehouse/spark/jobs/{_PROGRAMS[application]}"

@@ -168,6 +168,8 @@ def lab(tmp_path: Path) -> Iterator[Lab]:
         ({"name": "A"}, "name"),
         ({"name": "a" * 41}, "name"),
         ({"application": "pi"}, "application"),
+        ({"application": "s3a://lakehouse/apps/sums.jar"}, "application"),
+        ({"application": "file:///etc/passwd.py"}, "application"),
         ({"executors": "2"}, "executors"),
         ({"driver_zones": []}, "driver_zones"),
         ({"executor_zones": {}}, "either"),

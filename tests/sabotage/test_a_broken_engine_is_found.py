@@ -1,0 +1,148 @@
+"""It can fail: Presto, Spark and a cluster that break their promises are found broken, and nothing else is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from kubernetes import client
+from lab import Lakehouse, Ran, bucket_of
+from shortening import shorten
+
+from gameday.errors import ExitCode
+from gameday.paths import PROJECT
+from gameday.regions import api_client
+from gameday.waiting import wait_until
+from lakehouse import deploy
+from lakehouse.provider import BUCKET
+from probes.cluster import NAMESPACE
+
+pytestmark = pytest.mark.cluster
+type Outcome = tuple[Ran, dict[str, dict[str, Any]]]
+
+# What Spark does for a lost executor it does at this interval, and for those that a job begins with at once.
+NO_REPLACEMENT = {"spark.kubernetes.allocation.batch.delay": "900s"}
+
+
+@pytest.fixture(scope="module")
+def without_replacement(lakehouse: Lakehouse, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Outcome]:
+    """Return the run in which executors are lost and Spark asks for no others."""
+    folder = tmp_path_factory.mktemp("without-replacement")
+    promises = ("S5.all.capacity", "S5.all.rescheduled", "S5.mds.one-zone", "S5.spark.executors")
+    experiment = shorten(folder, "zone-with-executors", engines=("mds", "spark"), promises=promises)
+    deploy.up(lakehouse.region, lakehouse.engine, spark_conf=NO_REPLACEMENT)
+    try:
+        yield lakehouse.run(experiment, folder / "runs")
+    finally:
+        deploy.up(lakehouse.region, lakehouse.engine)
+
+
+def test_executors_that_are_not_replaced_break_the_promise(without_replacement: Outcome) -> None:
+    """With Spark's replacement of executors disabled, S5.spark.executors is broken, exit code 1."""
+    ran, verdicts = without_replacement
+    assert verdicts["S5.spark.executors"]["verdict"] == "broken", ran.said
+    assert ran.code == ExitCode.BROKEN
+
+
+def test_executors_that_are_not_replaced_break_no_other_promise(without_replacement: Outcome) -> None:
+    """The other engines, and the formations, keep theirs."""
+    ran, verdicts = without_replacement
+    others = {name: item["verdict"] for name, item in verdicts.items() if name != "S5.spark.executors"}
+    assert set(others.values()) == {"held"}, ran.said
+
+
+def test_workers_bound_to_the_lost_zone_break_the_promise_of_presto(lakehouse: Lakehouse, tmp_path: Path) -> None:
+    """Presto's workers that may only be in the lost zone do not come back: S5.presto.rescheduled is broken."""
+    apps = client.AppsV1Api(api_client(lakehouse.region.kubeconfig))
+    bound = {"nodeSelector": {"topology.kubernetes.io/zone": "zone-b"}, "topologySpreadConstraints": None}
+    apps.patch_namespaced_deployment("presto-worker", NAMESPACE, {"spec": {"template": {"spec": bound}}})
+    try:
+        wait_until("the bound workers", lambda: _not_rolled_out(apps), deadline_s=180)
+        experiment = shorten(
+            tmp_path,
+            "zone-with-neither",
+            engines=("mds", "presto"),
+            promises=("S5.presto.rescheduled", "S5.mds.one-zone"),
+            observe_s=5,
+        )
+        ran, verdicts = lakehouse.run(experiment, tmp_path / "runs")
+    finally:
+        apps.delete_namespaced_deployment("presto-worker", NAMESPACE)
+        deploy.up(lakehouse.region, lakehouse.engine)
+    assert verdicts["S5.presto.rescheduled"]["verdict"] == "broken", ran.said
+    assert verdicts["S5.mds.one-zone"]["verdict"] == "held", ran.said
+    assert ran.code == ExitCode.BROKEN
+
+
+@pytest.fixture(scope="module")
+def full_and_wrong(lakehouse: Lakehouse, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Outcome]:
+    """Return the run on a cluster that is too full, in which a Spark job elsewhere returns a wrong result."""
+    folder = tmp_path_factory.mktemp("full-and-wrong")
+    promises = ("S5.all.capacity", "S5.spark.elsewhere")
+    experiment = shorten(folder, "zone-with-neither", engines=("mds", "spark"), promises=promises, observe_s=5)
+    document = yaml.safe_load(experiment.read_text())
+    document["method"][0]["provider"]["arguments"]["jobs"][0]["application"] = _wrong_program(lakehouse)
+    # a formation that finds no room is not back before the zone is
+    document["method"] = [item for item in document["method"] if "healthy zones" not in item["name"]]
+    experiment.write_text(yaml.safe_dump(document, sort_keys=False))
+    apps = client.AppsV1Api(api_client(lakehouse.region.kubeconfig))
+    apps.create_namespaced_daemon_set(NAMESPACE, _filler(apps))
+    try:
+        wait_until("the cluster to be full", lambda: _not_full(apps), deadline_s=60)
+        yield lakehouse.run(experiment, folder / "runs")
+    finally:
+        apps.delete_namespaced_daemon_set("filler", NAMESPACE)
+
+
+def test_a_cluster_too_full_breaks_the_promise_of_capacity(full_and_wrong: Outcome) -> None:
+    """Where the lost pods have no room in the other zones, S5.all.capacity is broken."""
+    ran, verdicts = full_and_wrong
+    assert verdicts["S5.all.capacity"]["verdict"] == "broken", ran.said
+    assert ran.code == ExitCode.BROKEN
+
+
+def test_a_job_with_a_wrong_result_is_caught(full_and_wrong: Outcome) -> None:
+    """A job that ends in peace with another result than an undisturbed run breaks S5.spark.elsewhere."""
+    ran, verdicts = full_and_wrong
+    assert verdicts["S5.spark.elsewhere"]["verdict"] == "broken", ran.said
+    assert "result" in verdicts["S5.spark.elsewhere"]["reason"]
+
+
+def _not_rolled_out(apps: client.AppsV1Api) -> str | None:
+    seen = apps.read_namespaced_deployment("presto-worker", NAMESPACE)
+    counts = (seen.status.updated_replicas, seen.status.ready_replicas, seen.status.replicas)
+    return None if counts == (3, 3, 3) else f"{counts} updated, ready, there"
+
+
+def _wrong_program(lakehouse: Lakehouse) -> str:
+    """Put the job's program into the object store with a mistake in it, and return its URL there."""
+    text = (PROJECT / "lakehouse" / "spark" / "jobs" / "paced_sums.py").read_text()
+    # every row counts for one more than it is
+    wrong = text.replace("if(paused, 1L, 0L)", "if(paused, 1L, 1L)")
+    assert wrong != text
+    with bucket_of(lakehouse).open_output_stream(f"{BUCKET}/apps/wrong_sums.py") as stream:
+        stream.write(wrong.encode())
+    return f"s3a://{BUCKET}/apps/wrong_sums.py"
+
+
+def _filler(apps: client.AppsV1Api) -> dict[str, Any]:
+    """Return a DaemonSet whose pods ask for what the pods of a lost zone would need; they do nothing."""
+    image = apps.read_namespaced_deployment("mds", NAMESPACE).spec.template.spec.containers[0].image
+    container = {
+        "name": "filler",
+        "image": image,
+        "command": ["sleep", "infinity"],
+        "resources": {"requests": {"cpu": "10m", "memory": "1600Mi"}},
+    }
+    labels = {"app.kubernetes.io/name": "filler"}
+    spec = {"terminationGracePeriodSeconds": 0, "containers": [container]}
+    template = {"metadata": {"labels": labels}, "spec": spec}
+    return {"metadata": {"name": "filler"}, "spec": {"selector": {"matchLabels": labels}, "template": template}}
+
+
+def _not_full(apps: client.AppsV1Api) -> str | None:
+    seen = apps.read_namespaced_daemon_set("filler", NAMESPACE).status
+    return None if seen.number_ready == 3 else f"{seen.number_ready} of 3 fillers ready"

@@ -1,0 +1,57 @@
+"""Shipped experiments made shorter for the tests: fewer engines and promises, and less to observe."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+from lab import EXPERIMENTS
+
+
+def shorten(
+    folder: Path,
+    name: str,
+    *,
+    promises: tuple[str, ...] = (),
+    engines: tuple[str, ...] = ("mds",),
+    observe_s: float | None = None,
+    baseline_s: float | None = None,
+) -> Path:
+    """Write a shipped experiment into a folder, on these engines alone; without `promises`, all that are about them."""
+    document: dict[str, Any] = yaml.safe_load(EXPERIMENTS[name].read_text())
+    document["extensions"][0]["engines"] = list(engines)
+    hypothesis = document["steady-state-hypothesis"]
+    asserted = [argument(probe, "promise") for probe in hypothesis["probes"]]
+    kept = promises or tuple(one for one in asserted if one and one.split(".")[1] in ("all", "customer", *engines))
+    hypothesis["probes"] = [probe for probe in hypothesis["probes"] if argument(probe, "promise") in (None, *kept)]
+    for part in (hypothesis["probes"], document["method"]):
+        part[:] = [activity for activity in part if _concerns(activity, engines)]
+    for activity in document["method"]:
+        arguments = activity["provider"].get("arguments", {})
+        if "engines" in arguments:
+            arguments["engines"] = list(engines)
+            if "spark" not in engines:
+                del arguments["jobs"]
+        wanted = {"observe": observe_s, "baseline": baseline_s}.get(activity["provider"]["func"])
+        if wanted is not None:
+            arguments["seconds"] = wanted
+    path = folder / f"{name}.yaml"
+    path.write_text(yaml.safe_dump(document, sort_keys=False))
+    return path
+
+
+def argument(activity: dict[str, Any], name: str) -> Any:  # noqa: ANN401 - JSON values
+    """Return an argument of an activity, None where it has no such one."""
+    return activity["provider"].get("arguments", {}).get(name)
+
+
+def _concerns(activity: dict[str, Any], engines: tuple[str, ...]) -> bool:
+    """Tell whether an activity is about one of the engines, or about none in particular."""
+    module, function = activity["provider"]["module"], activity["provider"]["func"]
+    if function in ("await_jobs", "run_references"):
+        return "spark" in engines
+    if module in ("probes.mds", "probes.presto", "probes.spark"):
+        return module.removeprefix("probes.") in engines
+    named = argument(activity, "engine") or argument(activity, "formation")
+    return named is None or named in engines
