@@ -2,6 +2,6 @@
 .PHONY: gameday test bench lint down
 gameday: ; @bin/setup && .venv/bin/chaos gameday --up experiments/zone-outage
 test: ; @bin/setup --tests && bin/test
-bench: ; @bin/setup && .venv/bin/python -m loadgen.bench
+bench: ; @bin/setup && .venv/bin/python -m loadgen.bench && .venv/bin/chaos cluster up && .venv/bin/chaos lakehouse up && .venv/bin/chaos steady --seconds 60
 lint: ; @bin/setup && .venv/bin/ruff check . && .venv/bin/ruff format --check . && .venv/bin/mypy
 down: ; @bin/setup && .venv/bin/chaos cluster down

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from gameday.records import LedgerState
+from gameday.timeline import now
 from gameday.waiting import wait_until
 from loadgen.flights import Ended, Flights, Notebook
 from loadgen.presto_long import LongQueries
@@ -18,6 +19,8 @@ from loadgen.schedule import operation
 ENGINE = "presto"
 # Longer than the three attempts of one HTTP request: a coordinator that is gone is noticed by those.
 _QUERY_S = 30.0
+# Two arrivals a second are answered side by side as long as each takes less than this.
+_IN_TIME_S = 1.0
 _LOOK_S = 1.0
 # The counts of TPC-H at scale factor 0.01, which `tiny` is; its specification fixes them.
 _COUNTED = {
@@ -55,7 +58,10 @@ class PrestoClients:
         return f"{CONSOLE_TABLE}/{self._run}"
 
     def prepare(self) -> None:
-        """Create the table of saved queries, begin the long queries and wait until one runs.
+        """Create the table of saved queries, wait until queries are answered in time, and until a long query runs.
+
+        A worker that has just started makes the data of its first query and compiles; arrivals that come faster than
+        they are answered would only pile up on it.
 
         Raises DeadlinePassed where Presto does not let us. Of two users that create the table at once one may fail; it
         finds the table when it tries again.
@@ -65,6 +71,9 @@ class PrestoClients:
             lambda: self._ask(_CREATE) or self._ask(_LOOK),
             deadline_s=self._ready_deadline_s,
             every_s=_LOOK_S,
+        )
+        wait_until(
+            "Presto to answer queries in time", self._slow, deadline_s=self._ready_deadline_s, every_s=_LOOK_S / 5
         )
         self._long.begin()
         wait_until(
@@ -79,6 +88,16 @@ class PrestoClients:
     def finish(self) -> None:
         """End the long queries, wait 5 s for what is in flight, and write down the rest as unfinished."""
         self._flights.finish()
+
+    def _slow(self) -> str | None:
+        """Run each counting query once and tell which took too long or failed, None where none did."""
+        for name, (statement, _) in _COUNTED.items():
+            _, begin = now()
+            failed = self._ask(statement)
+            took_s = now()[1] - begin
+            if failed or took_s > _IN_TIME_S:
+                return f"{name} {failed or f'took {took_s:.1f} s'}"
+        return None
 
     def _ask(self, statement: str) -> str | None:
         """Run a statement and return why it failed, None where it did not."""

@@ -207,8 +207,16 @@ def test_the_table_is_there_before_arrivals_come(bench: Bench, monkeypatch: pyte
     bench.presto.errors["CREATE TABLE IF NOT EXISTS console.public.saved_queries"] = race
     threading.Timer(0.3, bench.presto.errors.clear).start()
     bench.clients.prepare()
-    assert bench.presto.statements[-1] == "SELECT count(*) FROM console.public.saved_queries"
+    assert "SELECT count(*) FROM console.public.saved_queries" in bench.presto.statements
     assert bench.presto.statements.count(presto._CREATE) > 1
+
+
+def test_a_presto_that_is_still_slow_gets_no_arrivals(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Arrivals that come faster than they are answered would pile up, so the load says what is slow instead."""
+    monkeypatch.setattr(bench.clients, "_ready_deadline_s", 0.5)
+    monkeypatch.setattr(presto, "_IN_TIME_S", 0.0)
+    with pytest.raises(DeadlinePassed, match=r"count_nations took \d"):
+        bench.clients.prepare()
 
 
 def test_a_presto_that_does_not_take_the_table_is_said(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
