@@ -35,6 +35,9 @@ WARM_UP_S = 2
 SHUTDOWN_GRACE_S = 5
 # With no worker there a query waits for one: as long as a worker that is ready takes until it is known, at most.
 NO_WORKER_WAIT_S = 20
+# Queries at work at once; others wait. Small workers that start anew, under all queries that came meanwhile, would have
+# time for none of them.
+CONCURRENT_QUERIES, QUEUED_QUERIES = 6, 200
 # A query whose client no longer asks for more is given up.
 CLIENT_TIMEOUT_S = 60
 
@@ -50,6 +53,8 @@ DECLARED: Mapping[str, int | str | float] = {
     "presto.shutdown.grace-period_s": SHUTDOWN_GRACE_S,
     "presto.query-manager.required-workers-max-wait_s": NO_WORKER_WAIT_S,
     "presto.query.client.timeout_s": CLIENT_TIMEOUT_S,
+    "presto.query.max-concurrent-queries": CONCURRENT_QUERIES,
+    "presto.query.max-queued-queries": QUEUED_QUERIES,
 }
 
 # Of a worker 300 MB are one array: the pool that TPC-H's generator cuts its comments from, made at the first query (4 s
@@ -135,6 +140,8 @@ def _coordinator() -> dict[str, object]:
         "query.remote-task.max-error-duration": f"{MAX_ERROR_DURATION_S}s",
         "query-manager.required-workers-max-wait": f"{NO_WORKER_WAIT_S}s",
         "query.client.timeout": f"{CLIENT_TIMEOUT_S}s",
+        "query.max-concurrent-queries": CONCURRENT_QUERIES,
+        "query.max-queued-queries": QUEUED_QUERIES,
         f"{pings}.heartbeat-interval": f"{PING_INTERVAL_MS}ms",
         f"{pings}.threshold": PING_THRESHOLD,
         f"{pings}.exponential-decay-seconds": PING_DECAY_S,

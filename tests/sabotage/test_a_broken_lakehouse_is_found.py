@@ -44,7 +44,7 @@ def deployment(lakehouse: Lakehouse) -> Iterator[Patch]:
 
 
 def _pods_left(api: client.ApiClient) -> str | None:
-    pods = client.CoreV1Api(api).list_namespaced_pod(NAMESPACE).items
+    pods = client.CoreV1Api(api).list_namespaced_pod(NAMESPACE, label_selector="app.kubernetes.io/name=mds").items
     return f"{len(pods)} left" if pods else None
 
 
