@@ -58,7 +58,8 @@ def _surplus(session: Session, formation: Formation) -> Any:  # noqa: ANN401 - t
     zones = ready_zones(session)
     pods = serving_pods(session, formation.name)
     for name in formation.deployments:
-        own = [pod for pod in pods if _app(pod) == name]
+        # one that is bound to a zone would come back to it
+        own = [pod for pod in pods if _app(pod) == name and ZONE_LABEL not in (pod.spec.node_selector or {})]
         spread = Counter(zones[pod.spec.node_name] for pod in own)
         if len(spread) < min(len(own), len(set(zones.values()))):
             crowded = next((zone for zone, count in spread.items() if count > 1), None)

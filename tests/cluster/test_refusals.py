@@ -72,7 +72,7 @@ def test_a_kubeconfig_that_points_nowhere_is_refused(lakehouse: Lakehouse, refus
         ("seconds: 20", "second: 20", "wrongly"),
         ("func: baseline", "func: base", "does not exist"),
         ("disaster: 5", "disaster: five", "extension"),
-        ("title: MDS", "title: [MDS", "is not YAML"),
+        ("title: One", "title: [One", "is not YAML"),
     ],
 )
 def test_an_experiment_with_a_wrong_name_is_refused(
