@@ -86,7 +86,7 @@ def full_and_wrong(lakehouse: Lakehouse, tmp_path_factory: pytest.TempPathFactor
     """Return the run on a cluster that is too full, in which a Spark job elsewhere returns a wrong result."""
     folder = tmp_path_factory.mktemp("full-and-wrong")
     promises = ("S5.all.capacity", "S5.spark.elsewhere")
-    experiment = shorten(folder, "zone-with-neither", engines=("mds", "spark"), promises=promises, observe_s=5)
+    experiment = shorten(folder, "zone-with-neither", engines=("mds", "spark"), promises=promises)
     document = yaml.safe_load(experiment.read_text())
     document["method"][0]["provider"]["arguments"]["jobs"][0]["application"] = _wrong_program(lakehouse)
     experiment.write_text(yaml.safe_dump(document, sort_keys=False))
@@ -133,7 +133,7 @@ def _wrong_program(lakehouse: Lakehouse) -> str:
     """Put the job's program into the object store with a mistake in it, and return its URL there."""
     text = (PROJECT / "lakehouse" / "spark" / "jobs" / "paced_sums.py").read_text()
     # every row counts for one more than it is
-    wrong = text.replace("if(paused, 1L, 0L)", "if(paused, 1L, 1L)")
+    wrong = text.replace("if(paused, 1L, 0L)", "1L + if(paused, 1L, 0L)")
     assert wrong != text
     with bucket_of(lakehouse).open_output_stream(f"{BUCKET}/apps/wrong_sums.py") as stream:
         stream.write(wrong.encode())
