@@ -96,8 +96,18 @@ def instance(region: str) -> list[dict[str, Any]]:
     return [{"apiVersion": "v1", "kind": "Namespace", "metadata": metadata}]
 
 
-def metadata_of(name: str, formation: str) -> dict[str, Any]:
-    """Return the metadata of a ConfigMap or Secret of a formation."""
+def config_map(name: str, formation: str, data: Mapping[str, str]) -> dict[str, Any]:
+    """Return a ConfigMap of a formation."""
+    return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": _metadata(name, formation), "data": dict(data)}
+
+
+def secret(name: str, formation: str, data: Mapping[str, str]) -> dict[str, Any]:
+    """Return a Secret of a formation."""
+    metadata = _metadata(name, formation)
+    return {"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "type": "Opaque", "stringData": dict(data)}
+
+
+def _metadata(name: str, formation: str) -> dict[str, Any]:
     labels = {"app.kubernetes.io/name": name, FORMATION_LABEL: formation}
     return {"name": name, "namespace": NAMESPACE, "labels": labels}
 

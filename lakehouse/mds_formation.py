@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from lakehouse.formation import MAX_CONCURRENT_REQUESTS, Entrance, Formation, FormationValues, metadata_of
+from lakehouse.formation import MAX_CONCURRENT_REQUESTS, Entrance, Formation, FormationValues, config_map, secret
 from lakehouse.provider import BUCKET, DATABASE, DATABASE_PORT, DATABASE_USER, OBJECT_STORE_PORT, REGION_OF_STORE
 
 NAME = "mds"
@@ -29,13 +29,7 @@ def config(values: FormationValues) -> list[dict[str, Any]]:
         "MDS_S3_ACCESS_KEY": values.object_store_key,
         "MDS_S3_SECRET_KEY": values.object_store_secret,
     }
-    return [
-        {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata_of(NAME, NAME), "data": settings},
-        {
-            "apiVersion": "v1", "kind": "Secret", "metadata": metadata_of(NAME, NAME), "type": "Opaque",
-            "stringData": secrets,
-        },
-    ]  # fmt: skip
+    return [config_map(NAME, NAME, settings), secret(NAME, NAME, secrets)]
 
 
 MDS = Formation(

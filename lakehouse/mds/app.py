@@ -19,11 +19,12 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from lakehouse.mds.capacity import CapacityLimit, ReplicaHeader
+from lakehouse.mds.capacity import CapacityLimit
 from lakehouse.mds.catalogue import MdsCatalog, NewTable
 from lakehouse.mds.errors import UnprocessableError, error_response, response_to
 from lakehouse.mds.readiness import Readiness
 from lakehouse.mds.settings import Settings
+from lakehouse.serving import ReplicaHeader
 
 # How the parts of a namespace are joined in a path, by the specification
 _SEPARATOR = "\x1f"
@@ -238,7 +239,7 @@ def create_app(settings: Settings, catalogue: MdsCatalog, readiness: Readiness) 
     return Starlette(
         routes=[Route("/livez", alive), Route("/readyz", ready), *routes],
         middleware=[
-            Middleware(ReplicaHeader, replica=settings.replica, readiness=readiness),
+            Middleware(ReplicaHeader, header="X-MDS-Replica", replica=settings.replica, readiness=readiness),
             Middleware(CapacityLimit, limit=settings.max_concurrent_requests),
         ],
         exception_handlers={HTTPException: not_served},

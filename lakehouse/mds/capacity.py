@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from starlette.datastructures import MutableHeaders
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from lakehouse.mds.errors import error_response
-from lakehouse.mds.readiness import Readiness
 
 # The kubelet and the load balancer ask whether the replica lives; being busy is no reason to call it dead.
 HEALTH_PATHS = frozenset({"/livez", "/readyz"})
@@ -37,25 +35,3 @@ class CapacityLimit:
             await self._app(scope, receive, send)
         finally:
             self._in_flight -= 1
-
-
-class ReplicaHeader:
-    """Adds `X-MDS-Replica` to every answer; while draining also `Connection: close`, so that clients go elsewhere."""
-
-    def __init__(self, app: ASGIApp, replica: str, readiness: Readiness) -> None:
-        self._app = app
-        self._replica = replica
-        self._readiness = readiness
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one request (ASGI)."""
-
-        async def send_named(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                headers = MutableHeaders(scope=message)
-                headers["X-MDS-Replica"] = self._replica
-                if self._readiness.draining:
-                    headers["Connection"] = "close"
-            await send(message)
-
-        await self._app(scope, receive, send_named)

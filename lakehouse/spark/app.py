@@ -9,14 +9,13 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 
 from starlette.applications import Starlette
-from starlette.datastructures import MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from lakehouse.serving import ReplicaHeader
 from lakehouse.spark.bodies import BadBodyError, read_job
 from lakehouse.spark.kubernetes import KubernetesError
 from lakehouse.spark.readiness import Readiness
@@ -25,28 +24,6 @@ from lakehouse.spark.service import BusyError, Jobs, NameTakenError, NotRunningE
 _LOG = logging.getLogger(__name__)
 # Of requests at a time; each waits for Kubernetes or the object store in its thread.
 _THREADS = 8
-
-
-class ReplicaHeader:
-    """Adds `X-Replica` to every answer; while draining also `Connection: close`, so that clients go elsewhere."""
-
-    def __init__(self, app: ASGIApp, replica: str, readiness: Readiness) -> None:
-        self._app = app
-        self._replica = replica
-        self._readiness = readiness
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one request (ASGI)."""
-
-        async def send_named(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                headers = MutableHeaders(scope=message)
-                headers["X-Replica"] = self._replica
-                if self._readiness.draining:
-                    headers["Connection"] = "close"
-            await send(message)
-
-        await self._app(scope, receive, send_named)
 
 
 def _sentence(status: int, message: str) -> Response:
@@ -146,7 +123,7 @@ def create_app(replica: str, jobs: Jobs, readiness: Readiness) -> Starlette:
             Route("/v1/jobs/{name}", in_thread(routes.status), methods=["GET"]),
             Route("/v1/jobs/{name}", in_thread(routes.end), methods=["DELETE"]),
         ],
-        middleware=[Middleware(ReplicaHeader, replica=replica, readiness=readiness)],
+        middleware=[Middleware(ReplicaHeader, header="X-Replica", replica=replica, readiness=readiness)],
         exception_handlers={HTTPException: not_served},
         lifespan=lifespan,
     )
