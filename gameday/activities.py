@@ -45,16 +45,11 @@ _REFERENCE_DEADLINE_S = 120.0
 _SUSTAINED_S = 12.0
 
 
-def begin_load(engine: str, jobs: list[dict[str, Any]] | None = None) -> None:
-    """Start the load of an engine in a process of its own and wait until its arrivals begin.
-
-    `jobs` are those that Spark's clients submit, as `loadgen.spark` has them; the load begins when they run.
-    """
-    begin_loads([engine], jobs)
-
-
 def begin_loads(engines: list[str], jobs: list[dict[str, Any]] | None = None) -> None:
-    """Start the loads of several engines, each when the one before has begun, and wait until all have."""
+    """Start the loads of several engines, each when the one before has begun, and wait until all have.
+
+    `jobs` are those that Spark's clients submit, as `loadgen.jobs` has them; that load begins when they run.
+    """
     session = current()
     unknown = [engine for engine in engines if engine not in ARRIVALS_PER_S]
     if unknown:
@@ -123,7 +118,7 @@ def await_jobs(deadline_s: float) -> bool:
 
     def look() -> str | None:
         check_alive(session)
-        jobs = [workload for workload in read_workloads(session.folder) if workload.engine == "spark"]
+        jobs = _spark_jobs(session)
         running = [f"{job.name} ({job.detail('completed_tasks')} tasks done)" for job in jobs if not _has_ended(job)]
         return None if jobs and not running else ", ".join(running) or "no job was submitted"
 
@@ -157,8 +152,7 @@ def run_references() -> None:
     it.
     """
     session = current()
-    jobs = [workload for workload in read_workloads(session.folder) if workload.engine == "spark"]
-    wanted = {str(job.detail("parameters")) for job in jobs if job.detail("parameters")}
+    wanted = {str(job.detail("parameters")) for job in _spark_jobs(session) if job.detail("parameters")}
     recorder = Recorder(session.folder, "reference")
     try:
         for parameters in sorted(wanted):
@@ -183,6 +177,10 @@ def _reference(session: Session, parameters: str) -> list[WorkloadStep]:
             lines.append(asdict(step))
         lines.close()
     return steps
+
+
+def _spark_jobs(session: Session) -> list[Workload]:
+    return [workload for workload in read_workloads(session.folder) if workload.engine == "spark"]
 
 
 def _has_ended(workload: Workload) -> bool:

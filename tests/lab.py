@@ -21,6 +21,7 @@ from gameday.regions import Region
 from gameday.timeline import read_json_lines
 from gameday.waiting import wait_until
 from lakehouse.deploy import endpoints
+from lakehouse.provider import OBJECT_STORE_PORT
 
 CHAOS = str(Path(sys.executable).with_name("chaos"))
 EXPERIMENTS = {path.stem: path for path in (PROJECT / "experiments").rglob("*.yaml")}
@@ -71,13 +72,12 @@ class Lakehouse:
 
 def catalogue_of(lakehouse: Lakehouse) -> RestCatalog:
     """Return pyiceberg's own REST catalogue, which reaches MDS and the object store as any client does."""
-    region, keys = lakehouse.region, lakehouse.region.credentials()
-    (store,) = [item for item in region.services(lakehouse.engine) if item.name.endswith("object-store")]
+    keys = lakehouse.region.credentials()
     return RestCatalog(
         "mds",
-        uri=endpoints(region, lakehouse.engine)["mds"],
+        uri=endpoints(lakehouse.region, lakehouse.engine)["mds"],
         **{
-            "s3.endpoint": f"http://{store.address}:7070",
+            "s3.endpoint": _store_of(lakehouse),
             "s3.access-key-id": keys["object_store_key"],
             "s3.secret-access-key": keys["object_store_secret"],
             "s3.region": "us-east-1",
@@ -88,13 +88,17 @@ def catalogue_of(lakehouse: Lakehouse) -> RestCatalog:
 def bucket_of(lakehouse: Lakehouse) -> S3FileSystem:
     """Return the object store as a file system."""
     keys = lakehouse.region.credentials()
-    (store,) = [item for item in lakehouse.region.services(lakehouse.engine) if item.name.endswith("object-store")]
     return S3FileSystem(
         access_key=keys["object_store_key"],
         secret_key=keys["object_store_secret"],
-        endpoint_override=f"http://{store.address}:7070",
+        endpoint_override=_store_of(lakehouse),
         region="us-east-1",
     )
+
+
+def _store_of(lakehouse: Lakehouse) -> str:
+    (store,) = [item for item in lakehouse.region.services(lakehouse.engine) if item.name.endswith("object-store")]
+    return f"http://{store.address}:{OBJECT_STORE_PORT}"
 
 
 @dataclass
