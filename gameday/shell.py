@@ -10,6 +10,8 @@ from pathlib import Path
 from gameday.errors import DeadlinePassed, HarnessError
 
 _TAIL_LINES = 12
+# of a command's word in an error: a class path has thousands of letters
+_WORD = 80
 
 
 def run(
@@ -20,10 +22,12 @@ def run(
     deadline_s: float = 120.0,
     check: bool = True,
     log: Path | None = None,
+    cwd: Path | None = None,
 ) -> subprocess.CompletedProcess[str]:
     """Run a program to its end and return its output as text.
 
     `environment` is added to ours. With `log`, output goes to that file instead, so that a long build can be followed.
+    It runs in the folder `cwd` where that is given, else in ours.
     Raises HarnessError with the end of what it said where `check` and it fails or is missing, DeadlinePassed after
     `deadline_s` seconds (the program is killed then).
     """
@@ -38,6 +42,7 @@ def run(
             stdout=sink or subprocess.PIPE,
             stderr=sink or subprocess.PIPE,
             timeout=deadline_s,
+            cwd=cwd,
             check=False,
         )
     except FileNotFoundError as error:
@@ -51,7 +56,8 @@ def run(
     if check and done.returncode != 0:
         said = (log.read_text(errors="replace") if log else err or out).strip().splitlines()[-_TAIL_LINES:]
         where = f" (whole output in {log})" if log else ""
-        raise HarnessError(f"`{' '.join(command[:6])}` exited with {done.returncode}{where}: " + " | ".join(said))
+        named = " ".join(word[:_WORD] for word in command[:6])
+        raise HarnessError(f"`{named}` exited with {done.returncode}{where}: " + " | ".join(said))
     return subprocess.CompletedProcess(done.args, done.returncode, out, err)
 
 

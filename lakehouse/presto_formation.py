@@ -38,8 +38,9 @@ NO_WORKER_WAIT_S = 20
 # Queries at work at once; others wait. Small workers that start anew, under all queries that came meanwhile, would have
 # time for none of them.
 CONCURRENT_QUERIES, QUEUED_QUERIES = 6, 200
-# A query whose client no longer asks for more is given up.
-CLIENT_TIMEOUT_S = 60
+# A query whose client no longer asks for more is given up. One that lives asks again after 10 s at the latest, so more
+# would only leave the places of queries to clients that are gone.
+CLIENT_TIMEOUT_S = 20
 
 DECLARED: Mapping[str, int | str | float] = {
     "presto.query.remote-task.max-error-duration_s": MAX_ERROR_DURATION_S,

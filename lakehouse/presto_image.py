@@ -6,10 +6,13 @@ Presto's plug-ins have class paths of their own, most of which is in the server'
 from __future__ import annotations
 
 import os
+import tempfile
 import zipfile
 from pathlib import Path
 
+from lakehouse.class_archive import jars_of, write_class_archive
 from lakehouse.java_packages import check_maven, copy_jars, fetch_java
+from lakehouse.presto_training import train_presto
 from nodeimage.archive import Image, layer_of
 from nodeimage.cache import artefact, key_of
 from nodeimage.rootfs import POD_PACKAGES
@@ -28,6 +31,8 @@ _PLUGINS = ("tpch", "postgresql")
 _LEFT_OUT = "webapp/src/"
 # What plug-ins get from the server whatever they bring (its class PluginManager has the list).
 _SPI = ("presto-spi-", "presto-common-", "slice-", "units-", "jol-core-", "jackson-annotations-", "drift-api-")
+# What the archive of classes is made by; it is of the start that `_PROGRAM` makes.
+_ARCHIVED = tuple(Path(__file__).parent / name for name in ("class_archive.py", "presto_training.py"))
 
 
 def presto_reference() -> str:
@@ -36,7 +41,7 @@ def presto_reference() -> str:
 
 
 def _packages_key() -> str:
-    return key_of(_POM, _JAVA, _LEFT_OUT, *_PLUGINS, *_SPI)
+    return key_of(_POM, _JAVA, _LEFT_OUT, *_PLUGINS, *_SPI, *_ARCHIVED)
 
 
 def presto_packages() -> Path:
@@ -56,6 +61,9 @@ def presto_packages() -> Path:
             fetch_java(_JAVA, folder / "java", log)
             _leave_out_sources(folder / "lib")
             _share(folder)
+        with step("Presto's classes, by a training run"), tempfile.TemporaryDirectory() as scratch:
+            listed = train_presto(_PROGRAM, folder, Path(scratch), log)
+            write_class_archive(folder / "java/bin/java", folder, jars_of(folder, "lib"), [listed], log)
 
     return artefact("presto-packages", _packages_key(), build)
 

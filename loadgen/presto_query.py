@@ -92,7 +92,11 @@ class Query:
         return page
 
     def run(self, deadline_s: float) -> None:
-        """Follow the query to its end and keep its rows; one that takes longer is given up and ended."""
+        """Follow the query to its end and keep its rows; one that takes longer is given up and ended.
+
+        So is one whose client is killed meanwhile: left alone, it would keep one of the coordinator's places
+        for queries until that gives its client up.
+        """
         patience = gevent.Timeout(deadline_s)
         try:
             with patience:
@@ -104,6 +108,9 @@ class Query:
                 raise
             self._errors.append("timed out")
             self._give_up("timed out")
+        except gevent.GreenletExit:
+            self.cancel()
+            raise
         if self.error:
             # until somebody fetches its result the coordinator would keep it, for minutes
             gevent.spawn(self.cancel)

@@ -45,8 +45,8 @@ class Load:
             "--only-summary",
         ]
         self._command += [f"--{engine}-url", base_url, "--users", str(users), "--spawn-rate", str(users)]
-        # a user needs 5 s for what is in flight, and a moment to hear of the end
-        self._command += ["--stop-timeout", "8"]
+        # a user needs 5 s for what is in flight, 3 s to take its leave, and a moment to hear of the end
+        self._command += ["--stop-timeout", "11"]
         self._command += ["--arrivals-per-s", str(arrivals_per_s / users), "--run-folder", str(folder)]
         self._command += ["--parent", str(os.getpid()), *options]
         if workers:

@@ -17,9 +17,9 @@ def main(arguments: list[str]) -> int:
     word, *others = arguments or [""]
     try:
         if word == "executor":
-            start(executor_command(os.environ))
+            start(executor_command(os.environ), os.environ["SPARK_HOME"])
         if word == "driver":
-            start(driver_command(os.environ, others))
+            start(driver_command(os.environ, others), os.environ["SPARK_HOME"])
     except KeyError as error:
         return _complain(f"{error.args[0]} is not set", _USAGE)
     except (OSError, subprocess.SubprocessError) as error:

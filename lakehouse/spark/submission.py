@@ -48,7 +48,7 @@ def _run(arguments: list[str], environment: Mapping[str, str], folder: Path) -> 
         with log.open("wb") as output:
             done = subprocess.run(
                 submit_command(known, arguments),
-                env=known, cwd=folder, stdin=subprocess.DEVNULL, stdout=output, stderr=output, check=False,
+                env=known, cwd=known["SPARK_HOME"], stdin=subprocess.DEVNULL, stdout=output, stderr=output, check=False,
                 timeout=SUBMIT_DEADLINE_S,
             )  # fmt: skip
     except subprocess.TimeoutExpired as error:

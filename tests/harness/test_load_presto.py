@@ -16,7 +16,7 @@ from fake_presto import GONE, INTERNAL, REFUSED, FakePresto, fake_presto
 from gameday.errors import DeadlinePassed
 from gameday.records import LedgerState, Recorder, Request, read_ledger, read_requests
 from gameday.timeline import now
-from loadgen import presto, presto_query
+from loadgen import flights, presto, presto_query
 from loadgen.flights import Notebook
 from loadgen.presto import ENGINE, PrestoClients
 from loadgen.presto_protocol import path_of
@@ -128,6 +128,15 @@ def test_a_query_is_given_up_as_the_standard_client_does(bench: Bench, status: i
     assert (request.attempts, len(request.attempt_errors), request.status) == (tries, tries, status)
     assert [method for method, _ in bench.presto.seen].count("GET") == tries
     gevent.sleep(200)
+    assert list(bench.presto.queries) == bench.presto.cancelled
+
+
+def test_what_is_in_flight_at_the_end_is_ended_at_presto(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Queries that nobody asks for any more would hold the places of those that come."""
+    monkeypatch.setattr(flights, "_FINISH_S", 0.3)
+    bench.presto.endless.add("nation")
+    requests = [bench.arrive(NATIONS) for _ in range(2)]
+    assert [request.outcome for request in requests] == ["unfinished", "unfinished"]
     assert list(bench.presto.queries) == bench.presto.cancelled
 
 

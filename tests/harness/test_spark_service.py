@@ -13,7 +13,6 @@ from pyarrow import fs
 from starlette.testclient import TestClient
 
 from lakehouse.formation import FormationValues, render
-from lakehouse.spark import entrypoint
 from lakehouse.spark.app import create_app
 from lakehouse.spark.bodies import BadBodyError, read_job
 from lakehouse.spark.jobs import paced_sums
@@ -348,20 +347,6 @@ def test_wrong_settings_are_named() -> None:
     known = {**public["data"], **secret["stringData"], "POD_NAME": "a", "POD_NAMESPACE": "b"}
     with pytest.raises(SettingsError, match="SPARK_JOBS_DEFAULTS"):
         read_settings({**known, "SPARK_JOBS_DEFAULTS": "network.timeout 20s"})
-
-
-def test_an_executor_is_started_without_the_module_that_is_not_there() -> None:
-    """Its options stay in their order, which is by number."""
-    environment = {
-        "JAVA_HOME": "/java", "SPARK_HOME": "/spark", "SPARK_DRIVER_URL": "spark://x@y:1", "SPARK_EXECUTOR_ID": "1",
-        "SPARK_EXECUTOR_CORES": "1", "SPARK_APPLICATION_ID": "spark-1", "SPARK_EXECUTOR_POD_IP": "10.0.0.1",
-        "SPARK_RESOURCE_PROFILE_ID": "0", "SPARK_EXECUTOR_POD_NAME": "a-exec-1", "SPARK_EXECUTOR_MEMORY": "480m",
-        "SPARK_JAVA_OPT_10": "-Dlast", "SPARK_JAVA_OPT_2": "-Dfirst",
-        "SPARK_JAVA_OPT_3": "--add-modules=jdk.incubator.vector",
-    }  # fmt: skip
-    command = entrypoint.executor_command(environment)
-    assert command[:7] == ["/java/bin/java", "-Dfirst", "-Dlast", "-Xms480m", "-Xmx480m", "-cp", "/spark/jars/*"]
-    assert command[command.index("--hostname") + 1] == "10.0.0.1"
 
 
 def test_progress_is_that_of_all_jobs_of_a_program() -> None:
