@@ -26,7 +26,8 @@ from gameday.records import (
 from gameday.session import Session, current
 from gameday.timeline import JsonLines, now, read_json_lines
 from gameday.watcher import capacity
-from lakehouse.images import references
+from lakehouse.deploy import images_in_use
+from lakehouse.spark_formation import SUBMISSION
 from loadgen.process import Load
 from loadgen.readback import read_back_mds, read_back_presto
 from loadgen.schedule import ARRIVALS_PER_S, declared_rates
@@ -163,7 +164,8 @@ def run_references() -> None:
 
 
 def _reference(session: Session, parameters: str) -> list[WorkloadStep]:
-    kept = session.region.folder / f"reference-{key_of(references()['spark'], parameters)}.jsonl"
+    images = images_in_use(session.api)[SUBMISSION]
+    kept = session.region.folder / f"reference-{key_of(*images, parameters)}.jsonl"
     found = [WorkloadStep(**line) for line in read_json_lines(kept)]
     if found and found[-1].state == "succeeded":
         return found

@@ -15,6 +15,7 @@ from rich.console import Console
 
 from gameday.cli_cluster import region_option
 from gameday.cli_errors import ChaosCommand, says_errors
+from gameday.cli_lakehouse import images_option
 from gameday.cli_run import CONTRACT, runs_option
 from gameday.clusters import TOPOLOGY
 from gameday.clusters import up as cluster_up
@@ -29,6 +30,7 @@ from gameday.report import write_report
 from gameday.report_junit import write_junit
 from gameday.topology import load_topology
 from lakehouse.deploy import up as lakehouse_up
+from lakehouse.formation import ImageSource
 from lakehouse.images import node_images
 from nodeimage.steps import say
 
@@ -38,12 +40,15 @@ from nodeimage.steps import say
 @region_option
 @runs_option
 @click.option("--up", is_flag=True, help="Bring the cluster and the lakehouse up first, where they are not.")
+@images_option
 @says_errors
-def gameday(paths: tuple[Path, ...], region: str, runs: Path, *, up: bool) -> None:
+def gameday(paths: tuple[Path, ...], region: str, runs: Path, images: str, *, up: bool) -> None:
     """Run experiments, files or folders of them, one process each, and report on all promises together.
 
     The exit code is the worst of all runs: 0 all held, 1 one broken, 2 inconclusive, 3 harness error, 64 bad usage.
     """
+    if ImageSource(images) is not ImageSource.PACKAGES and not up:
+        raise UsageError(f"--images {images} says what to bring up, so it goes with --up")
     contract, topology = load_contract(CONTRACT), load_topology(TOPOLOGY)
     chosen, files = region_named(region), _experiments(paths)
     for file in files:
@@ -52,7 +57,7 @@ def gameday(paths: tuple[Path, ...], region: str, runs: Path, *, up: bool) -> No
     if up:
         with alone_in(chosen):
             cluster_up(chosen, lambda engine: node_images(engine, "auto"))
-            lakehouse_up(chosen, find_engine())
+            lakehouse_up(chosen, find_engine(), source=ImageSource(images))
         say(f"  the lakehouse is up after {time.monotonic() - started:.0f} s")
     folder = runs / f"{datetime.now(UTC):%Y%m%dT%H%M%S}-gameday"
     try:

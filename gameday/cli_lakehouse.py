@@ -14,6 +14,15 @@ from gameday.cli_errors import ChaosGroup, says_errors
 from gameday.engine import find_engine
 from gameday.regions import region_named
 from lakehouse import deploy
+from lakehouse.formation import ImageSource
+
+images_option = click.option(
+    "--images",
+    type=click.Choice([str(source) for source in ImageSource]),
+    default=str(ImageSource.PACKAGES),
+    show_default=True,
+    help="Build all images from packages, or have nodes pull those that Presto and Spark publish; MDS is always built.",
+)
 
 
 @click.group(cls=ChaosGroup)
@@ -26,11 +35,12 @@ def lakehouse() -> None:
 
 @lakehouse.command()
 @region_option
+@images_option
 @says_errors
-def up(region: str) -> None:
+def up(region: str, images: str) -> None:
     """Deploy, and wait until everything serves; quick, and changes nothing, where it does already."""
     chosen, engine, started = region_named(region), find_engine(), time.monotonic()
-    deploy.up(chosen, engine)
+    deploy.up(chosen, engine, source=ImageSource(images))
     entrances = ", ".join(f"{name} at {address}" for name, address in deploy.endpoints(chosen, engine).items())
     took_s = time.monotonic() - started
     click.echo(f"the lakehouse of region {region} serves after {took_s:.0f} s: {entrances}", err=True)
@@ -54,9 +64,9 @@ def status(region: str, *, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(state, indent=2))
         return
-    table = Table("formation", "part", "state", title=f"lakehouse of region {region}", title_justify="left")
+    table = Table("formation", "part", "state", "images", title=f"lakehouse of region {region}", title_justify="left")
     for item in state["formations"]:
-        table.add_row(item["formation"], item["name"], item["reason"])
+        table.add_row(item["formation"], item["name"], item["reason"], "\n".join(item["images"]))
     for item in state["services"]:
         table.add_row("", item["name"], f"{item['state']} at {item['address']}")
     console = Console()

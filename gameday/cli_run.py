@@ -26,7 +26,7 @@ from gameday.run import Run, open_folder
 from gameday.session import Session, enter, leave
 from gameday.timeline import Timeline
 from gameday.topology import load_topology
-from lakehouse.deploy import endpoints
+from lakehouse.deploy import endpoints, images_in_use
 from lakehouse.formations import declared_figures
 
 CONTRACT = PROJECT / "contract.yaml"
@@ -56,7 +56,8 @@ def _run_ours(
     check_opt_in(api, region.name)
     engine = find_engine()
     known = endpoints(region, engine)
-    folder = open_folder(runs, experiment, region.name, {**topology.declared, **declared_figures()}, topology.zones)
+    declared = {**topology.declared, **declared_figures()}
+    folder = open_folder(runs, experiment, region.name, declared, topology.zones, images_in_use(api))
     progress = Progress()
     session = Session(region, engine, api, topology, folder, Timeline(folder / "timeline.jsonl"), known)
     session.awaiting = progress.awaiting

@@ -184,9 +184,17 @@ def _signals_ignored() -> Iterator[None]:
 
 
 def open_folder(
-    base: Path, experiment: Experiment, region: str, declared: dict[str, Any], zones: tuple[str, ...]
+    base: Path,
+    experiment: Experiment,
+    region: str,
+    declared: dict[str, Any],
+    zones: tuple[str, ...],
+    images: dict[str, list[str]],
 ) -> Path:
-    """Make the run folder with its `meta.json`; raises UsageError where it cannot be written."""
+    """Make the run folder with its `meta.json`; raises UsageError where it cannot be written.
+
+    `images` are the references of the images that each Deployment of the lakehouse runs.
+    """
     wall, mono = now()
     stamp = datetime.fromtimestamp(wall, UTC).strftime("%Y%m%dT%H%M%S")
     folder = base / f"{stamp}-{experiment.name}"
@@ -204,6 +212,7 @@ def open_folder(
         "started_wall": wall,
         "started_mono": mono,
         "declared": {**declared, "provider.node-removal-delay-s": NODE_REMOVAL_DELAY_S},
+        "images": images,
         "host": {"cores": cores, "memory_bytes": memory},
         "version": importlib.metadata.version("lakehouse-chaos"),
     }

@@ -28,6 +28,8 @@ from lakehouse.formation import (
     NAMESPACE,
     Formation,
     FormationValues,
+    ImageSource,
+    images_of,
     instance,
     render,
 )
@@ -38,6 +40,8 @@ from nodeimage.steps import step
 
 _SERVICE_DEADLINE_S = 60.0
 _READY_DEADLINE_S = 180.0
+# Of images that each node pulls by itself: gigabytes, over a line that we know nothing of.
+_PULLED_DEADLINE_S = 1200.0
 _FIELD_MANAGER = "lakehouse-chaos"
 _KEY_LABEL = "lakehouse-chaos.key"
 
@@ -46,13 +50,14 @@ def up(
     region: Region,
     engine: Engine,
     *,
+    source: ImageSource = ImageSource.PACKAGES,
     max_concurrent_requests: int = MAX_CONCURRENT_REQUESTS,
     spark_conf: Mapping[str, str] | None = None,
 ) -> None:
     """Start the provider's services, apply the formations, and wait until all serve; changes nothing where all do.
 
-    The limit of MDS's replicas, and properties of Spark's jobs, are as declared unless others are given. Raises
-    UsageError where the cluster is not up, DeadlinePassed with what is not ready and why.
+    Images come from `source`. The limit of MDS's replicas, and properties of Spark's jobs, are as declared unless
+    others are given. Raises UsageError where the cluster is not up, DeadlinePassed with what is not ready and why.
     """
     nodes = [node for node in region.nodes(engine) if node.running]
     if not nodes:
@@ -60,13 +65,15 @@ def up(
     workers = [node for node in nodes if "control-plane" not in node.name]
     with step("the provider's services: database, object store, load balancer"):
         provided = _provide(region, engine, workers)
-    values = replace(provided, max_concurrent_requests=max_concurrent_requests, spark_conf=spark_conf or {})
-    _load_images(region, engine, [node.name for node in workers], values.images)
-    api = api_client(region.kubeconfig)
+    values = replace(
+        provided, source=source, max_concurrent_requests=max_concurrent_requests, spark_conf=spark_conf or {}
+    )
     rendered = [item for formation in FORMATIONS for item in render(formation, values)]
+    _load_images(region, engine, [node.name for node in workers], _built(rendered, values))
+    api = api_client(region.kubeconfig)
     apply(api, [*instance(region.name), *rendered])
-    with step("the formations are ready"):
-        _await_formations(api)
+    _await_formations(api, _READY_DEADLINE_S if source is ImageSource.PACKAGES else _PULLED_DEADLINE_S)
+    with step("the formations serve"):
         entrances = endpoints(region, engine)
         for formation in FORMATIONS:
             awaited = f"{formation.name} to serve through the load balancer"
@@ -186,12 +193,18 @@ def _unanswered(address: str, path: str) -> str | None:
     return None if answer.status_code == httpx.codes.OK else f"it answers {answer.status_code}"
 
 
-def _load_images(region: Region, engine: Engine, workers: Sequence[str], images: Mapping[str, str]) -> None:
+def _built(rendered: Sequence[dict[str, Any]], values: FormationValues) -> list[str]:
+    """Return the references of the images that were built here and that something runs; others are pulled by nodes."""
+    used = {image for item in rendered if item["kind"] == "Deployment" for image in images_of(item)}
+    return sorted(used & set(values.images.values()))
+
+
+def _load_images(region: Region, engine: Engine, workers: Sequence[str], images: Sequence[str]) -> None:
     """Load the formations' images into the nodes that do not carry them; those of the built node image do."""
     there = {
         name: engine.call("exec", name, "ctr", "--namespace", "k8s.io", "images", "ls", "--quiet") for name in workers
     }
-    lacking = {name: [image for image in images.values() if image not in there[name]] for name in workers}
+    lacking = {name: [image for image in images if image not in there[name]] for name in workers}
     wanted = sorted({image for missing in lacking.values() for image in missing})
     if not wanted:
         return
@@ -223,18 +236,30 @@ def apply(api: client.ApiClient, objects: list[dict[str, Any]]) -> None:
             raise HarnessError(f"{name} was refused by the API server: {' '.join(str(error).split())[:300]}") from error
 
 
-def _await_formations(api: client.ApiClient) -> None:
+def _await_formations(api: client.ApiClient, deadline_s: float) -> None:
+    seen = [""]
+
     def look() -> str | None:
         waiting = [f"{item['name']}: {item['reason']}" for item in _formations(api) if not item["ready"]]
         return "; ".join(waiting) or None
 
-    wait_until("the formations to be ready", look, deadline_s=_READY_DEADLINE_S)
+    # told while it lasts, for an image that cannot be pulled is tried again and again
+    with step("the formations are ready", lambda: seen[-1]):
+        wait_until("the formations to be ready", look, deadline_s=deadline_s, tell=seen.append)
+
+
+def images_in_use(api: client.ApiClient) -> dict[str, list[str]]:
+    """Return the references of the images that each Deployment of the lakehouse now asks for, by its name."""
+    return {item["name"]: item["images"] for item in _formations(api)}
 
 
 def _formations(api: client.ApiClient) -> list[dict[str, Any]]:
     deployments = client.AppsV1Api(api).list_namespaced_deployment(NAMESPACE, _request_timeout=10).items
     pods = client.CoreV1Api(api).list_namespaced_pod(NAMESPACE, _request_timeout=10).items
-    return [_formation(deployment, pods) for deployment in deployments]
+    return [
+        {**_formation(deployment, pods), "images": images_of(api.sanitize_for_serialization(deployment))}
+        for deployment in deployments
+    ]
 
 
 def _formation(deployment: Any, pods: list[Any]) -> dict[str, Any]:  # noqa: ANN401 - the client carries no types
@@ -261,5 +286,5 @@ def _why_not(pod: Any) -> str | None:  # noqa: ANN401 - the Kubernetes client ca
     if scheduled and scheduled.status != "True":
         return str(scheduled.message)
     statuses = [*(pod.status.init_container_statuses or []), *(pod.status.container_statuses or [])]
-    waiting = [status.state.waiting for status in statuses if status.state.waiting]
-    return str(waiting[0].message or waiting[0].reason) if waiting else None
+    waiting = [status.state.waiting for status in statuses if status.state and status.state.waiting]
+    return ": ".join(part for part in (waiting[0].reason, waiting[0].message) if part) if waiting else None

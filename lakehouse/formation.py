@@ -10,6 +10,7 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
@@ -29,12 +30,19 @@ _MANIFESTS = Path(__file__).parent / "manifests"
 _PLACEHOLDER = "localhost/lakehouse/{name}:dev"
 
 
+class ImageSource(StrEnum):
+    """Where the images of Presto and of Spark's jobs come from: built here, or those that both projects publish."""
+
+    PACKAGES = "packages"
+    UPSTREAM = "upstream"
+
+
 @dataclass(frozen=True)
 class FormationValues:
     """What differs between regions: addresses and keys of the provider's services there, and the images.
 
-    `images` maps the name of a formation to the reference of its image; `spark_conf` are properties that Spark's jobs
-    begin with in place of those declared.
+    `images` maps the name of a formation to the reference of the image built for it; `spark_conf` are properties that
+    Spark's jobs begin with in place of those declared.
     """
 
     region: str
@@ -47,6 +55,7 @@ class FormationValues:
     object_store_secret: str
     max_concurrent_requests: int = MAX_CONCURRENT_REQUESTS
     spark_conf: Mapping[str, str] = field(default_factory=dict)
+    source: ImageSource = ImageSource.PACKAGES
 
 
 @dataclass(frozen=True)
@@ -70,6 +79,7 @@ class Formation:
     config        makes the ConfigMaps and Secrets that the engine reads, for one region
     declared      figures that decide how it recovers, by name, for the report
     lacks         tells, given its address, what it still lacks to serve although it answers; None where nothing
+    upstream      changes the spec of its pods so that they run what the project publishes; None where nobody does
     """
 
     name: str
@@ -78,6 +88,7 @@ class Formation:
     config: Callable[[FormationValues], list[dict[str, Any]]]
     declared: Mapping[str, str | int | float] = field(default_factory=dict)
     lacks: Callable[[str], str | None] = lambda _address: None
+    upstream: Callable[[dict[str, Any]], None] | None = None
 
     @property
     def replicas(self) -> int:
@@ -126,10 +137,18 @@ def render(formation: Formation, values: FormationValues, kubectl: str = "kubect
     for item in plain:
         if item["kind"] == "Deployment":
             _fill_in(item["spec"]["template"], formation.name, values.images[formation.name], config)
+            if values.source is ImageSource.UPSTREAM and formation.upstream:
+                formation.upstream(item["spec"]["template"]["spec"])
     objects = [*config, *plain]
     for item in objects:
         item["metadata"].setdefault("annotations", {})[CRN_ANNOTATION] = crn(values.region, formation.name)
     return objects
+
+
+def images_of(deployment: dict[str, Any]) -> list[str]:
+    """Return the references of all images of a Deployment's pods, each once."""
+    spec = deployment["spec"]["template"]["spec"]
+    return sorted({container["image"] for container in [*spec.get("initContainers", []), *spec["containers"]]})
 
 
 def _fill_in(template: dict[str, Any], name: str, image: str, config: list[dict[str, Any]]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 from gameday.engine import Engine
@@ -55,28 +55,37 @@ def build_node_images(engine: Engine) -> tuple[str, str]:
     # downloads beside compiles: what is fetched here is small against what is compiled
     together(pod_root_file_system, *_PACKAGES, node_programs, node_root_file_system, _provider_root_file_system)
     with tempfile.TemporaryDirectory() as folder:
-        return built_node_images(engine, key_of(*references().values()), lakehouse_images(Path(folder)))
+        return built_node_images(
+            engine, key_of(*references().values()), lakehouse_images(Path(folder), references().values())
+        )
 
 
 def references() -> dict[str, str]:
-    """Return the reference of each formation's image, by the formation's name."""
+    """Return the reference of the image that is built for each formation, by the formation's name."""
     return {"mds": mds_reference(), "presto": presto_reference(), "spark": spark_reference()}
 
 
-def lakehouse_images(scratch: Path) -> list[Image]:
-    """Describe the images of all formations, built where they are not there yet; layers are written into `scratch`."""
-    pod_root, mds, presto, spark = together(pod_root_file_system, *_PACKAGES)
+def lakehouse_images(scratch: Path, wanted: Collection[str]) -> list[Image]:
+    """Describe the formations' images of these references; layers are written into `scratch`.
+
+    What is not there yet is built, but nothing that only others need.
+    """
+    parts: dict[str, tuple[tuple[Callable[[], Path], ...], Callable[..., Image]]] = {
+        mds_reference(): ((mds_packages,), mds_image),
+        presto_reference(): ((presto_packages,), presto_image),
+        spark_reference(): ((mds_packages, spark_packages), spark_image),
+    }
+    chosen = [part for reference, part in parts.items() if reference in wanted]
+    needed = list({pod_root_file_system, *(build for builds, _ in chosen for build in builds)})
+    made = dict(zip(needed, together(*needed), strict=True))
     return [
-        mds_image(pod_root, mds, scratch),
-        presto_image(pod_root, presto, scratch),
-        spark_image(pod_root, mds, spark, scratch),
+        describe(made[pod_root_file_system], *(made[build] for build in builds), scratch) for builds, describe in chosen
     ]
 
 
-def lakehouse_archive(scratch: Path, wanted: Sequence[str]) -> Path:
+def lakehouse_archive(scratch: Path, wanted: Collection[str]) -> Path:
     """Write the images of these references as one archive, for nodes whose own image does not carry them."""
-    images = [image for image in lakehouse_images(scratch) if image.reference in wanted]
-    return write_archive(scratch / "lakehouse.tar", images)
+    return write_archive(scratch / "lakehouse.tar", lakehouse_images(scratch, wanted))
 
 
 def _provider_root_file_system() -> Path:

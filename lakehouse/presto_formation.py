@@ -11,8 +11,9 @@ from typing import Any
 
 import httpx
 
-from lakehouse.formation import Entrance, Formation, FormationValues, config_map, secret
+from lakehouse.formation import Entrance, Formation, FormationValues, ImageSource, config_map, secret
 from lakehouse.provider import CONSOLE, DATABASE_PORT
+from lakehouse.upstream import PRESTO_PROPERTIES, presto_files, presto_pod
 
 NAME = "presto"
 COORDINATOR, WORKER = "presto-coordinator", "presto-worker"
@@ -86,10 +87,12 @@ def config(values: FormationValues) -> list[dict[str, Any]]:
     environment = re.sub(r"[^a-z0-9_]", "_", values.region.lower())
     node = f"node.environment={environment}\nnode.id=${{POD_NAME}}\nnode.internal-address=${{POD_IP}}\n"
     node += f"node.location=/{values.region}/${{ZONE}}/${{NODE_NAME}}/${{POD_NAME}}\n"
-    common = {"node.properties": node, "log.properties": _LOG}
+    files, more = (presto_files(), PRESTO_PROPERTIES) if values.source is ImageSource.UPSTREAM else ({}, {})
+    common = {"node.properties": node, "log.properties": _LOG, **files}
+    servers = ((COORDINATOR, {**_coordinator(), **more}), (WORKER, {**_worker(), **more}))
     maps = [
         config_map(name, NAME, {**common, "jvm.config": _HEAP[name] + _JVM, "config.properties": _properties(settings)})
-        for name, settings in ((COORDINATOR, _coordinator()), (WORKER, _worker()))
+        for name, settings in servers
     ]
     catalogs = config_map(CATALOGS, NAME, {"tpch.properties": _TPCH})
     return [*maps, catalogs, secret(CATALOGS, NAME, {f"{CONSOLE}.properties": _properties(_console(values))})]
@@ -194,4 +197,5 @@ PRESTO = Formation(
     config=config,
     declared=DECLARED,
     lacks=lacks,
+    upstream=presto_pod,
 )

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from lakehouse.formation import Entrance, Formation, FormationValues, config_map, secret
+from lakehouse.formation import Entrance, Formation, FormationValues, ImageSource, config_map, secret
 from lakehouse.provider import BUCKET, OBJECT_STORE_PORT, REGION_OF_STORE
+from lakehouse.upstream import SPARK_IMAGE, spark_pod
 
 NAME = "spark"
 SUBMISSION = "spark-submission"
@@ -80,6 +81,8 @@ def config(values: FormationValues) -> list[dict[str, Any]]:
         "SPARK_JOBS_DRAIN_SECONDS": str(DRAIN_S),
         "SPARK_JOBS_DEFAULTS": "".join(f"{name} {value}\n" for name, value in defaults.items()),
     }
+    if values.source is ImageSource.UPSTREAM:
+        settings["SPARK_JOBS_IMAGE"] = SPARK_IMAGE
     secrets = {"AWS_ACCESS_KEY_ID": values.object_store_key, "AWS_SECRET_ACCESS_KEY": values.object_store_secret}
     return [config_map(NAME, NAME, settings), secret(NAME, NAME, secrets)]
 
@@ -90,4 +93,5 @@ SPARK = Formation(
     entrance=Entrance(PORT, NODE_PORT, "/readyz"),
     config=config,
     declared={**DECLARED, "spark.drain_s": DRAIN_S},
+    upstream=spark_pod,
 )

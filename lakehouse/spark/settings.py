@@ -12,7 +12,10 @@ class SettingsError(ValueError):
 
 @dataclass(frozen=True)
 class Settings:
-    """Settings of one replica; `defaults` are the properties that every job of Spark begins with."""
+    """Settings of one replica; `defaults` are the properties that every job of Spark begins with.
+
+    `image` is the image of drivers and executors, empty where they run in that of the service.
+    """
 
     bucket: str
     s3_endpoint: str
@@ -25,6 +28,7 @@ class Settings:
     port: int
     drain_s: float
     defaults: Mapping[str, str] = field(default_factory=dict)
+    image: str = ""
 
 
 def read_settings(environment: Mapping[str, str]) -> Settings:
@@ -41,6 +45,7 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
         port=_number(environment, "SPARK_JOBS_PORT", "8182", at_most=65535),
         drain_s=float(_number(environment, "SPARK_JOBS_DRAIN_SECONDS", "3", at_most=600)),
         defaults=_properties(environment.get("SPARK_JOBS_DEFAULTS", "")),
+        image=environment.get("SPARK_JOBS_IMAGE", "").strip(),
     )
 
 

@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
+from lakehouse.spark import additions
 from lakehouse.spark.bodies import Job
 from lakehouse.spark.entrypoint import submit_command
 from lakehouse.spark.kubernetes import MASTER
@@ -25,18 +26,26 @@ class RefusedError(Exception):
 
 
 def submit(job: Job, image: str, settings: Settings, environment: Mapping[str, str]) -> None:
-    """Ask Kubernetes, through Spark, for the job's driver; returns when it has the pod. Raises RefusedError."""
+    """Ask Kubernetes, through Spark, for the job's driver; returns when it has the pod. Raises RefusedError.
+
+    `image` is the service's own.
+    """
+    pods = {"driver": driver_template(job), "executor": executor_template(job)}
+    if settings.image:
+        for pod in pods.values():
+            additions.add(pod["spec"], image)
+    program = program_of(job.application, additions.programs(own_image=not settings.image))
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        # JSON is YAML
-        (folder / "driver.yaml").write_text(json.dumps(driver_template(job)), encoding="utf-8")
-        (folder / "executor.yaml").write_text(json.dumps(executor_template(job)), encoding="utf-8")
-        templates = {role: str(folder / f"{role}.yaml") for role in ("driver", "executor")}
+        templates = {role: str(folder / f"{role}.yaml") for role in pods}
+        for role, pod in pods.items():
+            # JSON is YAML
+            Path(templates[role]).write_text(json.dumps(pod), encoding="utf-8")
         lines = [f"{key} {value}" for key, value in properties(job, settings, image, templates).items()]
         # in a file, for a command line can be read by all
         (folder / "spark.conf").write_text("\n".join(lines) + "\n", encoding="utf-8")
         arguments = ["--master", f"k8s://{MASTER}", "--deploy-mode", "cluster"]
-        arguments += ["--properties-file", str(folder / "spark.conf"), program_of(job.application)]
+        arguments += ["--properties-file", str(folder / "spark.conf"), program]
         arguments += [output_of(settings.bucket, job.name), json.dumps(job.arguments)]
         _run(arguments, environment, folder)
 

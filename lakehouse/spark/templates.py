@@ -109,13 +109,14 @@ def _preferred(zones: Sequence[str]) -> dict[str, Any]:
 def properties(job: Job, settings: Settings, image: str, templates: Mapping[str, str]) -> dict[str, str]:
     """Return all properties of a job; `templates` are the files of the templates of `driver` and `executor`.
 
+    `image` is the service's own, in which the job runs as well where the settings name no other.
     The operator's defaults come first, then what the client set, then what is not for clients to say.
     """
     identity = {
         "spark.app.name": job.name,
         "spark.executor.instances": str(job.executors),
         "spark.kubernetes.namespace": settings.namespace,
-        "spark.kubernetes.container.image": image,
+        "spark.kubernetes.container.image": settings.image or image,
         "spark.kubernetes.container.image.pullPolicy": "IfNotPresent",
         "spark.kubernetes.driver.pod.name": driver_name(job.name),
         "spark.kubernetes.executor.podNamePrefix": job.name,
@@ -151,8 +152,8 @@ def _storage(settings: Settings) -> dict[str, str]:
     }
 
 
-def program_of(application: str) -> str:
-    """Return the URL of an application's program: ours are in the image, a user's is a URL already."""
+def program_of(application: str, folder: str) -> str:
+    """Return the URL of an application's program: ours are in a folder of the driver, a user's is a URL already."""
     if application not in _PROGRAMS:
         return application
-    return f"local:///usr/local/lib/python3.11/dist-packages/lakehouse/spark/jobs/{_PROGRAMS[application]}"
+    return f"local://{folder}/lakehouse/spark/jobs/{_PROGRAMS[application]}"
