@@ -162,11 +162,17 @@ def _create_network(region: Region, engine: Engine) -> None:
 
 
 def _pin_addresses(region: Region, engine: Engine) -> None:
-    """Make each node keep its address over a restart: kubelet and certificates hold the one it began with."""
+    """Make each node keep its address over a restart: kubelet and certificates hold the one it began with.
+
+    While a node leaves its network and comes back, its resolv.conf lacks the network's name server. A pod that is begun
+    just then copies that for good, and kube-proxy never finds the API server: so no kubelet begins one meanwhile.
+    """
     nodes = region.nodes(engine)
     for node in nodes:
+        engine.call("exec", node.name, "systemctl", "stop", "kubelet")
         engine.call("network", "disconnect", region.network, node.name)
         engine.call("network", "connect", "--ip", node.address, region.network, node.name)
+        engine.call("exec", node.name, "systemctl", "start", "kubelet")
     (region.folder / "addresses.json").write_text(json.dumps({node.name: node.address for node in nodes}))
 
 
