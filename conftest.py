@@ -11,8 +11,9 @@ from lab import Lakehouse
 from gameday import clusters
 from gameday.engine import find_engine
 from gameday.regions import Region, region_named
-from lakehouse import deploy
+from lakehouse.formations import FORMATIONS
 from lakehouse.images import node_images
+from lakehouse.mds_formation import MDS
 
 # The region that `make gameday` uses too: a cluster that is up is used, one that is not is taken down in the end.
 REGION = os.environ.get("CHAOS_TEST_REGION", "east")
@@ -22,8 +23,10 @@ REGION = os.environ.get("CHAOS_TEST_REGION", "east")
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Put all tests of the shared cluster into one group, so that xdist never runs two of their faults at once.
 
-    First of all, since xdist reads the groups in the same hook.
+    First of all, since xdist reads the groups in the same hook. Tests of MDS alone come before those that need every
+    formation, so that the lakehouse grows once.
     """
+    items.sort(key=lambda item: "lakehouse" in getattr(item, "fixturenames", ()))
     for item in items:
         if item.get_closest_marker("cluster"):
             item.add_marker(pytest.mark.xdist_group("cluster"))
@@ -40,8 +43,12 @@ def region() -> Iterator[Region]:
 
 
 @pytest.fixture(scope="session")
+def mds_alone(region: Region) -> Lakehouse:
+    """Return the shared region with MDS up, for tests that would only wait for the other formations."""
+    return Lakehouse.deployed(region, (MDS,))
+
+
+@pytest.fixture(scope="session")
 def lakehouse(region: Region) -> Lakehouse:
-    """Return the shared region with its lakehouse up."""
-    engine = find_engine()
-    deploy.up(region, engine)
-    return Lakehouse(region, engine)
+    """Return the shared region with its whole lakehouse up."""
+    return Lakehouse.deployed(region, FORMATIONS)

@@ -10,9 +10,8 @@ import time
 from dataclasses import asdict
 from typing import Any
 
-from gameday.contract import Contract, load_contract
+from gameday.contract import load_contract
 from gameday.errors import HarnessError
-from gameday.paths import PROJECT
 from gameday.records import (
     ENDED,
     Recorder,
@@ -38,6 +37,7 @@ _READ_BACK = {"mds": read_back_mds, "presto": read_back_presto}
 # Spark's load begins when its jobs run, three Java processes each, and Presto's when it is warm. The load itself gives
 # up at half of this, as it can say what it lacked.
 _LOAD_READY_DEADLINE_S = {"mds": 60.0, "presto": 240.0, "spark": 240.0}
+_WARMED_UP = {"spark", "presto"}
 _LOAD_STOP_DEADLINE_S = 20.0
 _READ_BACK_DEADLINE_S = 60.0
 _REFERENCE_DEADLINE_S = 120.0
@@ -46,31 +46,35 @@ _REFERENCE_DEADLINE_S = 120.0
 _SUSTAINED_S = 12.0
 
 
-def begin_loads(engines: list[str], jobs: list[dict[str, Any]] | None = None) -> None:
-    """Start the loads of several engines, each when the one before has begun, and wait until all have.
+def begin_loads(engines: list[str], jobs: list[dict[str, Any]] | None = None, long_queries: int = 1) -> None:
+    """Start the loads of several engines and wait until all have begun.
 
-    `jobs` are those that Spark's clients submit, as `loadgen.jobs` has them; that load begins when they run.
+    `jobs` are those that Spark's clients submit, as `loadgen.jobs` has them; that load begins when they run. Presto's
+    clients keep so many `long_queries` in flight, and begin when these run.
     """
     session = current()
     unknown = [engine for engine in engines if engine not in ARRIVALS_PER_S]
     if unknown:
         raise HarnessError(f"there is no load for the engine {unknown[0]!r}: there are {', '.join(ARRIVALS_PER_S)}")
-    # Spark's jobs first: while their Java processes start, other clients would meet a machine that has no time for them
-    for engine in sorted(engines, key=lambda engine: engine != "spark"):
-        options = ["--ready-deadline-s", str(_LOAD_READY_DEADLINE_S[engine] / 2)]
-        options += ["--jobs", json.dumps(jobs)] if engine == "spark" and jobs else []
-        load = Load(
-            engine,
-            session.endpoints[engine],
-            session.folder,
-            arrivals_per_s=ARRIVALS_PER_S[engine],
-            options=options,
-        )
-        session.loads[engine] = load
-        session.awaiting(f"the load of {engine} to begin", _LOAD_READY_DEADLINE_S[engine], "starting")
-        load.start()
-        load.wait_ready(_LOAD_READY_DEADLINE_S[engine])
-        session.timeline.append("load.begin", "harness", **_declared(engine))
+    # First those that Java has to warm up for: meanwhile other clients would meet a machine that has no time for them.
+    for wave in (_WARMED_UP, ARRIVALS_PER_S.keys() - _WARMED_UP):
+        begun = [engine for engine in engines if engine in wave]
+        for engine in begun:
+            options = ["--ready-deadline-s", str(_LOAD_READY_DEADLINE_S[engine] / 2)]
+            options += ["--jobs", json.dumps(jobs)] if engine == "spark" and jobs else []
+            options += ["--long-queries", str(long_queries)] if engine == "presto" else []
+            session.loads[engine] = Load(
+                engine,
+                session.endpoints[engine],
+                session.folder,
+                arrivals_per_s=ARRIVALS_PER_S[engine],
+                options=options,
+            )
+            session.loads[engine].start()
+        for engine in begun:
+            session.awaiting(f"the load of {engine} to begin", _LOAD_READY_DEADLINE_S[engine], "starting")
+            session.loads[engine].wait_ready(_LOAD_READY_DEADLINE_S[engine])
+            session.timeline.append("load.begin", "harness", **_declared(engine))
 
 
 def baseline(seconds: float) -> None:
@@ -87,7 +91,8 @@ def observe(seconds: float) -> None:
 
 def await_recovery(deadline_s: float) -> bool:
     """Wait for 12 s without a failed or slow request of any engine; False after `deadline_s` seconds, a finding."""
-    session, contract = current(), _contract()
+    session = current()
+    contract = load_contract(session.contract)
     _, begun = now()
     session.timeline.append("phase.begin", "harness", phase="recovery")
 
@@ -150,30 +155,33 @@ def run_references() -> None:
     """Have the work of Spark's jobs done once more, undisturbed, so that their results can be compared.
 
     It is done once for a lakehouse and kept beside its kubeconfig, under a key of the work and of the image that did
-    it.
+    it. That of a job which failed is done anew: its user runs it again.
     """
     session = current()
-    wanted = {str(job.detail("parameters")) for job in _spark_jobs(session) if job.detail("parameters")}
+    jobs = [job for job in _spark_jobs(session) if job.detail("parameters")]
+    wanted = {str(job.detail("parameters")) for job in jobs}
+    failed = {str(job.detail("parameters")) for job in jobs if job.last.state == "failed"}
     recorder = Recorder(session.folder, "reference")
     try:
         for parameters in sorted(wanted):
-            for step in _reference(session, parameters):
+            for step in _reference(session, parameters, anew=parameters in failed):
                 recorder.workload(step)
     finally:
         recorder.close()
 
 
-def _reference(session: Session, parameters: str) -> list[WorkloadStep]:
+def _reference(session: Session, parameters: str, *, anew: bool) -> list[WorkloadStep]:
     images = images_in_use(session.api)[SUBMISSION]
     kept = session.region.folder / f"reference-{key_of(*images, parameters)}.jsonl"
     found = [WorkloadStep(**line) for line in read_json_lines(kept)]
-    if found and found[-1].state == "succeeded":
+    if found and found[-1].state == "succeeded" and not anew:
         return found
     session.awaiting("the undisturbed run of the jobs' work", _REFERENCE_DEADLINE_S, parameters)
     steps = run_reference(
         session.endpoints["spark"], json.loads(parameters), lambda _: None, deadline_s=_REFERENCE_DEADLINE_S
     )
     if steps[-1].state == "succeeded":
+        kept.unlink(missing_ok=True)
         lines = JsonLines(kept)
         for step in steps:
             lines.append(asdict(step))
@@ -187,10 +195,6 @@ def _spark_jobs(session: Session) -> list[Workload]:
 
 def _has_ended(workload: Workload) -> bool:
     return workload.at(*ENDED) is not None
-
-
-def _contract() -> Contract:
-    return load_contract(PROJECT / "contract.yaml")
 
 
 def _declared(engine: str) -> dict[str, object]:

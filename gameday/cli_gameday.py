@@ -16,7 +16,8 @@ from rich.console import Console
 from gameday.cli_cluster import region_option
 from gameday.cli_errors import ChaosCommand, says_errors
 from gameday.cli_lakehouse import images_option
-from gameday.cli_run import CONTRACT, runs_option
+from gameday.cli_results import contract_option
+from gameday.cli_run import runs_option
 from gameday.clusters import TOPOLOGY
 from gameday.clusters import up as cluster_up
 from gameday.contract import load_contract
@@ -41,15 +42,16 @@ from nodeimage.steps import say
 @runs_option
 @click.option("--up", is_flag=True, help="Bring the cluster and the lakehouse up first, where they are not.")
 @images_option
+@contract_option
 @says_errors
-def gameday(paths: tuple[Path, ...], region: str, runs: Path, images: str, *, up: bool) -> None:
+def gameday(paths: tuple[Path, ...], region: str, runs: Path, images: str, contract_path: Path, *, up: bool) -> None:
     """Run experiments, files or folders of them, one process each, and report on all promises together.
 
     The exit code is the worst of all runs: 0 all held, 1 one broken, 2 inconclusive, 3 harness error, 64 bad usage.
     """
     if ImageSource(images) is not ImageSource.PACKAGES and not up:
         raise UsageError(f"--images {images} says what to bring up, so it goes with --up")
-    contract, topology = load_contract(CONTRACT), load_topology(TOPOLOGY)
+    contract, topology = load_contract(contract_path), load_topology(TOPOLOGY)
     chosen, files = region_named(region), _experiments(paths)
     for file in files:
         load_experiment(file, contract, topology)
@@ -66,7 +68,7 @@ def gameday(paths: tuple[Path, ...], region: str, runs: Path, images: str, *, up
         raise UsageError(f"the run folder {folder} cannot be written: {error.strerror}") from error
     codes: list[ExitCode] = []
     for number, file in enumerate(files, start=1):
-        code, stopped = _run(file, region, folder, number, len(files))
+        code, stopped = _run(file, contract_path, region, folder, number, len(files))
         codes.append(code)
         if stopped:
             # what was left out is no success
@@ -91,7 +93,7 @@ def _experiments(paths: Sequence[Path]) -> list[Path]:
     return files
 
 
-def _run(file: Path, region: str, folder: Path, number: int, count: int) -> tuple[ExitCode, bool]:
+def _run(file: Path, contract_path: Path, region: str, folder: Path, number: int, count: int) -> tuple[ExitCode, bool]:
     """Run one experiment in a process of its own, as Chaos Toolkit wants; return its exit code and whether to stop."""
     say(f"\nexperiment {number} of {count}: {file}")
     chaos = Path(sys.executable).with_name("chaos")
@@ -104,6 +106,8 @@ def _run(file: Path, region: str, folder: Path, number: int, count: int) -> tupl
         region,
         "--runs",
         str(folder),
+        "--contract",
+        str(contract_path),
     ]
     # a session of its own, so that Ctrl-C comes to it once, from us, and its healing is waited for
     process = subprocess.Popen([*command, str(file)], start_new_session=True)

@@ -15,6 +15,7 @@ from gameday.engine import find_engine
 from gameday.regions import region_named
 from lakehouse import deploy
 from lakehouse.formation import ImageSource
+from lakehouse.formations import FORMATIONS
 
 images_option = click.option(
     "--images",
@@ -36,12 +37,21 @@ def lakehouse() -> None:
 @lakehouse.command()
 @region_option
 @images_option
+@click.option(
+    "--formation",
+    "names",
+    type=click.Choice([formation.name for formation in FORMATIONS]),
+    multiple=True,
+    help="Deploy this one alone, or several; the pods of others are removed. By default all are deployed.",
+)
 @says_errors
-def up(region: str, images: str) -> None:
+def up(region: str, images: str, names: tuple[str, ...]) -> None:
     """Deploy, and wait until everything serves; quick, and changes nothing, where it does already."""
     chosen, engine, started = region_named(region), find_engine(), time.monotonic()
-    deploy.up(chosen, engine, source=ImageSource(images))
-    entrances = ", ".join(f"{name} at {address}" for name, address in deploy.endpoints(chosen, engine).items())
+    formations = [formation for formation in FORMATIONS if not names or formation.name in names]
+    deploy.up(chosen, engine, formations=formations, source=ImageSource(images))
+    known = deploy.endpoints(chosen, engine)
+    entrances = ", ".join(f"{formation.name} at {known[formation.name]}" for formation in formations)
     took_s = time.monotonic() - started
     click.echo(f"the lakehouse of region {region} serves after {took_s:.0f} s: {entrances}", err=True)
 

@@ -26,7 +26,7 @@ from gameday.report_junit import write_junit
 
 PROMISES_MODULE = "probes.promises"
 
-_contract_option = click.option(
+contract_option = click.option(
     "--contract",
     "contract_path",
     type=click.Path(path_type=Path),
@@ -60,7 +60,7 @@ def result_code(verdicts_by_folder: Mapping[Path, Sequence[judging.Verdict]]) ->
 
 @click.command(cls=ChaosCommand)
 @click.argument("run_folders", metavar="RUN_FOLDER...", nargs=-1, required=True, type=click.Path(path_type=Path))
-@_contract_option
+@contract_option
 @_json_option
 @click.pass_context
 @says_errors
@@ -88,7 +88,7 @@ def judge(context: click.Context, run_folders: tuple[Path, ...], contract_path: 
 
 
 @click.command(cls=ChaosCommand)
-@_contract_option
+@contract_option
 @click.option(
     "--experiments", type=click.Path(path_type=Path), default=PROJECT / "experiments", help="The folder of experiments."
 )

@@ -8,17 +8,19 @@ from typing import Any
 
 import click
 from chaostoolkit.commands.run import run as toolkit_run
+from kubernetes.client import ApiClient
 from rich.console import Console
 
 from faults.actions import heal_in
 from faults.undo import outstanding
 from gameday.cli_cluster import region_option
 from gameday.cli_errors import ChaosCommand, says_errors
+from gameday.cli_results import contract_option
 from gameday.clusters import TOPOLOGY
 from gameday.contract import load_contract
 from gameday.engine import find_engine
 from gameday.errors import ChaosError, ExitCode, HarnessError, UsageError
-from gameday.experiment import is_ours, load_experiment, read_document
+from gameday.experiment import Experiment, is_ours, load_experiment, read_document
 from gameday.paths import PROJECT
 from gameday.progress import Progress, verdict_table
 from gameday.regions import Region, alone_in, api_client, check_opt_in, region_named
@@ -26,10 +28,9 @@ from gameday.run import Run, open_folder
 from gameday.session import Session, enter, leave
 from gameday.timeline import Timeline
 from gameday.topology import load_topology
-from lakehouse.deploy import endpoints, images_in_use
+from lakehouse.deploy import deployed, endpoints, images_in_use
 from lakehouse.formations import declared_figures
 
-CONTRACT = PROJECT / "contract.yaml"
 CONTROLS = PROJECT / "gameday" / "controls.yaml"
 runs_option = click.option(
     "--runs",
@@ -48,18 +49,25 @@ kubeconfig_option = click.option(
 
 
 def _run_ours(
-    ctx: click.Context, experiment_path: Path, region: Region, runs: Path, kubeconfig: Path | None, rest: dict[str, Any]
+    ctx: click.Context,
+    experiment_path: Path,
+    contract_path: Path,
+    region: Region,
+    runs: Path,
+    kubeconfig: Path | None,
+    rest: dict[str, Any],
 ) -> ExitCode:
-    contract, topology = load_contract(CONTRACT), load_topology(TOPOLOGY)
+    contract, topology = load_contract(contract_path), load_topology(TOPOLOGY)
     experiment = load_experiment(experiment_path, contract, topology)
     api = api_client(kubeconfig or region.kubeconfig)
     check_opt_in(api, region.name)
     engine = find_engine()
     known = endpoints(region, engine)
+    _check_deployed(experiment, api, region)
     declared = {**topology.declared, **declared_figures()}
-    folder = open_folder(runs, experiment, region.name, declared, topology.zones, images_in_use(api))
+    folder = open_folder(runs, experiment, region.name, declared, topology.zones, images_in_use(api), contract_path)
     progress = Progress()
-    session = Session(region, engine, api, topology, folder, Timeline(folder / "timeline.jsonl"), known)
+    session = Session(region, engine, api, topology, folder, Timeline(folder / "timeline.jsonl"), known, contract_path)
     session.awaiting = progress.awaiting
     run = Run(experiment, contract, session, progress)
 
@@ -78,10 +86,22 @@ def _run_ours(
     return code
 
 
+def _check_deployed(experiment: Experiment, api: ApiClient, region: Region) -> None:
+    """Raise UsageError where an engine of the experiment is not deployed."""
+    there = [formation.name for formation in deployed(api)]
+    missing = [engine for engine in experiment.engines if engine not in there]
+    if missing:
+        raise UsageError(
+            f"{experiment.path} is about {missing[0]}, which is not deployed: "
+            f"run `chaos lakehouse up --region {region.name}` first"
+        )
+
+
 @says_errors
 def _dispatch(ctx: click.Context, **options: Any) -> None:  # noqa: ANN401 - click hands over what it parsed
     """Send experiments of the lakehouse our way, and all others to Chaos Toolkit as they are."""
     region, runs, kubeconfig = options.pop("region"), options.pop("runs"), options.pop("kubeconfig")
+    contract_path = options.pop("contract_path")
     source = options["source"]
     path = Path(source)
     if "://" in source or (path.is_file() and not is_ours(read_document(path))):
@@ -96,7 +116,7 @@ def _dispatch(ctx: click.Context, **options: Any) -> None:  # noqa: ANN401 - cli
     if options.get("hypothesis_strategy") not in (None, "default"):
         raise UsageError("--hypothesis-strategy: a promise is judged after the method, so only the default is possible")
     ours = {key: value for key, value in options.items() if key not in ("source", "rollback_strategy", "journal_path")}
-    code = _run_ours(ctx, path, region_named(region), runs, kubeconfig, ours)
+    code = _run_ours(ctx, path, contract_path, region_named(region), runs, kubeconfig, ours)
     raise click.exceptions.Exit(int(code))
 
 
@@ -111,7 +131,7 @@ run: click.Command = ChaosCommand(
     Any other experiment is run by Chaos Toolkit as ever.
     """,
 )
-for _option in (region_option, runs_option, kubeconfig_option):
+for _option in (region_option, runs_option, kubeconfig_option, contract_option):
     run = _option(run)
 
 

@@ -27,8 +27,7 @@ from gameday.settle import settle
 from gameday.timeline import Timeline, now
 from gameday.topology import load_topology
 from gameday.watcher import ClusterWatch
-from lakehouse.deploy import endpoints
-from lakehouse.formations import FORMATIONS
+from lakehouse.deploy import deployed, endpoints
 from loadgen.schedule import ARRIVALS_PER_S, declared_rates
 from probes.cluster import NAMESPACE
 
@@ -89,7 +88,7 @@ def steady(region: str, seconds: int, *, as_json: bool) -> None:
 
 
 def _look(session: Session, seconds: float) -> dict[str, Any]:
-    names = [formation.name for formation in FORMATIONS if formation.name in ARRIVALS_PER_S]
+    names = [formation.name for formation in deployed(session.api) if formation.name in ARRIVALS_PER_S]
     if not names:
         raise UsageError("no formation has a load")
     watch = ClusterWatch(session, [NAMESPACE])

@@ -74,21 +74,49 @@ class Replacement:
 
 
 def driver_lost(case: Case) -> Finding:
-    """Hold the promise that a job fails when its driver is lost with the zone, by the recovery deadline."""
+    """Hold the promise that a job fails when its driver is lost with the zone, by the recovery deadline.
+
+    Where its work was done once more after the fault, that must have succeeded: what fails for good lost more than a
+    driver.
+    """
     deadline_s = case.contract.recovery.deadline_s
     jobs = [job for job in jobs_in_flight(case, case.fault.injecting) if job.lost_driver]
     if not jobs:
         raise Inconclusive("no job in flight had its driver in a lost zone, so that none had to fail")
-    complaints = answered([must_have_failed(case, job.workload, deadline_s) for job in jobs])
+    again = {job.name: _run_again(case, job.workload) for job in jobs}
+    answers = [must_have_failed(case, job.workload, deadline_s) for job in jobs]
+    answers += [
+        Answer(f"the work of {name} did not succeed when it was run again: {ending_text(case, run)}")
+        for name, runs in again.items()
+        for run in runs
+        if run.last.state != "succeeded"
+    ]
+    complaints = answered(answers)
     failed = [job for job in jobs if job.workload.last.state == "failed"]
     return Finding(
         held=not complaints,
         figure=f"{len(failed)} of {len(jobs)} jobs that lost their driver failed: "
-        + ", ".join(ending_text(case, job.workload) for job in jobs),
-        bound=f"each fails within {seconds(deadline_s)}",
+        + ", ".join(ending_text(case, job.workload) for job in jobs)
+        + "".join(f"; run again, {ending_text(case, run)}" for runs in again.values() for run in runs),
+        bound=f"each fails within {seconds(deadline_s)}; run again, it succeeds",
         reason=sentence("; ".join(complaints) or "every job whose driver was lost with the zone failed"),
-        evidence=evidence(case, jobs),
+        evidence={
+            "run_again": {name: [run.name for run in runs] for name, runs in again.items()},
+            **evidence(case, jobs),
+        },
     )
+
+
+def _run_again(case: Case, workload: Workload) -> list[Workload]:
+    """Return the runs of a job's work that were submitted after the fault."""
+    work = workload.detail("parameters")
+    return [
+        one
+        for one in case.run.workloads
+        if one.kind == "reference"
+        and one.detail("parameters") == work
+        and (one.at("submitted") or 0.0) > case.fault.injecting
+    ]
 
 
 def executors_replaced(case: Case) -> Finding:

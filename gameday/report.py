@@ -192,6 +192,7 @@ def _run_facts(meta: Mapping[str, Any], folder: Path) -> list[tuple[str, str]]:
         ("Region and zones", f"{meta['region']}: {_plain(meta.get('zones'))}" if meta.get("region") else None),
         ("Host", f"{host.get('cores')} cores, {host.get('memory_bytes', 0) / 2**30:.1f} GiB" if host else None),
         ("Images", meta.get("images")),
+        ("Contract", meta.get("contract")),
         ("Harness", meta.get("version")),
     ]
     return [(name, _plain(value)) for name, value in facts if value]

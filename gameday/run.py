@@ -29,6 +29,7 @@ from gameday.settle import settle
 from gameday.timeline import Timeline, now, read_timeline
 from gameday.topology import host_size
 from gameday.watcher import ClusterWatch
+from nodeimage.cache import key_of
 from probes.cluster import NAMESPACE
 from probes.promises import NOT_JUDGED_YET
 
@@ -190,10 +191,12 @@ def open_folder(
     declared: dict[str, Any],
     zones: tuple[str, ...],
     images: dict[str, list[str]],
+    contract: Path,
 ) -> Path:
     """Make the run folder with its `meta.json`; raises UsageError where it cannot be written.
 
-    `images` are the references of the images that each Deployment of the lakehouse runs.
+    `images` are the references of the images that each Deployment of the lakehouse runs; `contract` is the file that
+    the run is judged by, which is written down with a key of its bytes.
     """
     wall, mono = now()
     stamp = datetime.fromtimestamp(wall, UTC).strftime("%Y%m%dT%H%M%S")
@@ -213,6 +216,7 @@ def open_folder(
         "started_mono": mono,
         "declared": {**declared, "provider.node-removal-delay-s": NODE_REMOVAL_DELAY_S},
         "images": images,
+        "contract": f"{contract} ({key_of(contract.read_bytes())})",
         "host": {"cores": cores, "memory_bytes": memory},
         "version": importlib.metadata.version("lakehouse-chaos"),
     }

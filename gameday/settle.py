@@ -15,9 +15,8 @@ from typing import Any
 from gameday.evictions import evict
 from gameday.session import Session
 from gameday.topology import ZONE_LABEL
-from lakehouse.deploy import not_serving
+from lakehouse.deploy import deployed, not_serving
 from lakehouse.formation import Formation
-from lakehouse.formations import FORMATIONS
 from probes.cluster import NAMESPACE, WORKLOAD_LABEL, formation_pods, ready_zones, serving_pods
 
 
@@ -25,18 +24,19 @@ def settle(session: Session, deadline_s: float) -> None:
     """Wait until every formation is ready, and move its surplus pods; raises DeadlinePassed where it is not ready."""
     session.timeline.append("phase.begin", "harness", phase="settle")
     session.core.delete_collection_namespaced_pod(NAMESPACE, label_selector=WORKLOAD_LABEL, grace_period_seconds=0)
-    waits = {formation: partial(_unready, session, formation) for formation in FORMATIONS}
+    formations = deployed(session.api)
+    waits = {formation: partial(_unready, session, formation) for formation in formations}
     for formation, look in waits.items():
         session.wait(f"{formation.name} to be ready", look, deadline_s)
-    # each round brings one pod of each formation to where it belongs, if it has leave to go there
-    for _ in range(max(formation.replicas for formation in FORMATIONS)):
-        surplus = {formation: _surplus(session, formation) for formation in FORMATIONS}
-        moved = [formation for formation, pod in surplus.items() if pod is not None and _evict(session, pod)]
+    # each round brings one pod of each Deployment to where it belongs, if it has leave to go there
+    for _ in range(max((formation.replicas for formation in formations), default=0)):
+        surplus = [(formation, pod) for formation in formations for pod in _surplus(session, formation)]
+        moved = {formation for formation, pod in surplus if _evict(session, pod)}
         if not moved:
             break
         for formation in moved:
             session.wait(f"{formation.name} to be ready after a move", waits[formation], deadline_s)
-    for formation in FORMATIONS:
+    for formation in formations:
         serving = partial(not_serving, formation, session.endpoints[formation.name])
         session.wait(f"{formation.name} to serve", serving, deadline_s)
     session.timeline.append("phase.end", "harness", phase="settle")
@@ -53,22 +53,30 @@ def _unready(session: Session, formation: Formation) -> str | None:
     return f"{told}, {len(pods)} pods there"
 
 
-def _surplus(session: Session, formation: Formation) -> Any:  # noqa: ANN401 - the Kubernetes client carries no types
-    """Return a pod that is better moved: one of two in a zone while another has none, or one away from its own zone."""
+def _surplus(session: Session, formation: Formation) -> list[Any]:
+    """Return a pod of each Deployment that is better moved.
+
+    That is one of two in a zone while another has none, or one away from its own zone.
+    """
     zones = ready_zones(session)
     pods = serving_pods(session, formation.name)
+    found = []
     for name in formation.deployments:
         # one that is bound to a zone would come back to it
         own = [pod for pod in pods if _app(pod) == name and ZONE_LABEL not in (pod.spec.node_selector or {})]
         spread = Counter(zones[pod.spec.node_name] for pod in own)
         if len(spread) < min(len(own), len(set(zones.values()))):
             crowded = next((zone for zone, count in spread.items() if count > 1), None)
-            return next(pod for pod in own if zones[pod.spec.node_name] == crowded)
-        for pod in own:
-            preferred = _preferred_zones(pod) & set(zones.values())
-            if preferred and zones[pod.spec.node_name] not in preferred:
-                return pod
-    return None
+            found.append(next(pod for pod in own if zones[pod.spec.node_name] == crowded))
+            continue
+        away = [pod for pod in own if _is_away(pod, zones)]
+        found += away[:1]
+    return found
+
+
+def _is_away(pod: Any, zones: dict[str, str]) -> bool:  # noqa: ANN401 - the Kubernetes client carries no types
+    preferred = _preferred_zones(pod) & set(zones.values())
+    return bool(preferred) and zones[pod.spec.node_name] not in preferred
 
 
 def _app(pod: Any) -> str:  # noqa: ANN401 - the Kubernetes client carries no types

@@ -24,6 +24,7 @@ from lakehouse import provider
 from lakehouse.formation import (
     CRN_ANNOTATION,
     FORMATION_LABEL,
+    FORMATIONS_ANNOTATION,
     MAX_CONCURRENT_REQUESTS,
     NAMESPACE,
     Formation,
@@ -50,14 +51,16 @@ def up(
     region: Region,
     engine: Engine,
     *,
+    formations: Sequence[Formation] = FORMATIONS,
     source: ImageSource = ImageSource.PACKAGES,
     max_concurrent_requests: int = MAX_CONCURRENT_REQUESTS,
     spark_conf: Mapping[str, str] | None = None,
 ) -> None:
     """Start the provider's services, apply the formations, and wait until all serve; changes nothing where all do.
 
-    Images come from `source`. The limit of MDS's replicas, and properties of Spark's jobs, are as declared unless
-    others are given. Raises UsageError where the cluster is not up, DeadlinePassed with what is not ready and why.
+    Pods of other formations are removed, their settings and all data stay. Images come from `source`. The limit of
+    MDS's replicas, and properties of Spark's jobs, are as declared unless others are given. Raises UsageError where the
+    cluster is not up, DeadlinePassed with what is not ready and why.
     """
     nodes = [node for node in region.nodes(engine) if node.running]
     if not nodes:
@@ -68,17 +71,33 @@ def up(
     values = replace(
         provided, source=source, max_concurrent_requests=max_concurrent_requests, spark_conf=spark_conf or {}
     )
-    rendered = [item for formation in FORMATIONS for item in render(formation, values)]
+    rendered = [item for formation in formations for item in render(formation, values)]
     _load_images(region, engine, [node.name for node in workers], _built(rendered, values))
     api = api_client(region.kubeconfig)
-    apply(api, [*instance(region.name), *rendered])
+    apply(api, [*instance(region.name, [formation.name for formation in formations]), *rendered])
+    _remove_pods_of(api, [formation for formation in FORMATIONS if formation not in formations])
     _await_formations(api, _READY_DEADLINE_S if source is ImageSource.PACKAGES else _PULLED_DEADLINE_S)
     with step("the formations serve"):
         entrances = endpoints(region, engine)
-        for formation in FORMATIONS:
+        for formation in formations:
             awaited = f"{formation.name} to serve through the load balancer"
             look = partial(not_serving, formation, entrances[formation.name])
             wait_until(awaited, look, deadline_s=_SERVICE_DEADLINE_S)
+
+
+def deployed(api: client.ApiClient) -> tuple[Formation, ...]:
+    """Return the formations that the instance is said to have, whatever is left of them."""
+    instance = client.CoreV1Api(api).read_namespace(NAMESPACE, _request_timeout=10)
+    names = str((instance.metadata.annotations or {}).get(FORMATIONS_ANNOTATION, "")).split(",")
+    return tuple(formation for formation in FORMATIONS if formation.name in names)
+
+
+def _remove_pods_of(api: client.ApiClient, formations: Sequence[Formation]) -> None:
+    for formation in formations:
+        label = f"{FORMATION_LABEL}={formation.name}"
+        client.AppsV1Api(api).delete_collection_namespaced_deployment(NAMESPACE, label_selector=label)
+        # those of Spark's jobs have no Deployment
+        client.CoreV1Api(api).delete_collection_namespaced_pod(NAMESPACE, label_selector=label)
 
 
 def not_serving(formation: Formation, address: str) -> str | None:

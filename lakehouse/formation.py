@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -22,6 +22,7 @@ from gameday.shell import run
 NAMESPACE = "lakehouse"
 FORMATION_LABEL = "lakehouse/formation"
 CRN_ANNOTATION = "lakehouse/crn"
+FORMATIONS_ANNOTATION = "lakehouse/formations"
 # What one replica of MDS serves at a time. Of a declared burst of 12 two replicas take 6 each with room to spare; one
 # takes 8.
 MAX_CONCURRENT_REQUESTS = 8
@@ -101,9 +102,10 @@ def crn(region: str, part: str) -> str:
     return f"crn:v1:chaos:public:lakehouse:{region}:a/chaos:{part}"
 
 
-def instance(region: str) -> list[dict[str, Any]]:
-    """Return the objects of the instance itself, which all formations belong to."""
-    metadata = {"name": NAMESPACE, "annotations": {CRN_ANNOTATION: crn(region, "instance")}}
+def instance(region: str, formations: Sequence[str]) -> list[dict[str, Any]]:
+    """Return the objects of the instance itself, which all formations belong to; it says by name which it has."""
+    annotations = {CRN_ANNOTATION: crn(region, "instance"), FORMATIONS_ANNOTATION: ",".join(formations)}
+    metadata = {"name": NAMESPACE, "annotations": annotations}
     return [{"apiVersion": "v1", "kind": "Namespace", "metadata": metadata}]
 
 

@@ -8,7 +8,8 @@ from pathlib import Path
 from gameday.shell import run
 from nodeimage.archive import Image, layer_of
 from nodeimage.cache import artefact, key_of
-from nodeimage.rootfs import POD_PACKAGES
+from nodeimage.image import pod_root_file_system
+from nodeimage.rootfs import POD_PACKAGES, compile_python
 from nodeimage.steps import log_file, step
 
 # What the services written here have in common.
@@ -17,12 +18,19 @@ _MDS = Path(__file__).parent / "mds"
 _REQUIREMENTS = _MDS / "requirements.txt"
 # Debian 12's, which the root file system of pods has
 _POD_PYTHON = "3.11"
+SITE = "/usr/local/lib/python3.11/dist-packages"
+_COMPILED = "compiled, unchecked"
 _REPOSITORY = "localhost/lakehouse"
 
 
 def mds_reference() -> str:
     """Return the reference of MDS's image; its tag is a key of all that is in it, so a change has another name."""
-    return f"{_REPOSITORY}/mds:{key_of(_REQUIREMENTS, _POD_PYTHON, *POD_PACKAGES, _MDS, SERVING)}"
+    return f"{_REPOSITORY}/mds:{key_of(mds_packages_key(), _MDS, SERVING)}"
+
+
+def mds_packages_key() -> str:
+    """Return the key of what `mds_packages` is made of, the root file system of pods included."""
+    return key_of(_REQUIREMENTS, _POD_PYTHON, _COMPILED, *POD_PACKAGES)
 
 
 def mds_packages() -> Path:
@@ -35,20 +43,26 @@ def mds_packages() -> Path:
         command += ["--python-version", _POD_PYTHON, "--only-binary=:all:", "--requirement", str(_REQUIREMENTS)]
         with step("Python packages of MDS"):
             run(command, deadline_s=900, log=log)
+            compile_python(pod_root_file_system(), folder, SITE, log)
 
-    return artefact("mds-packages", key_of(_REQUIREMENTS, _POD_PYTHON), build)
+    return artefact("mds-packages", mds_packages_key(), build)
+
+
+def packages_layer(packages: Path, scratch: Path) -> Path:
+    """Return the layer of MDS's packages, which other images share, written into `scratch` where it is not there."""
+    layer = scratch / "mds-packages.layer"
+    return layer if layer.exists() else layer_of(layer, {SITE: packages}, compiled=True)
 
 
 def mds_image(pod_root: Path, packages: Path, scratch: Path) -> Image:
     """Describe the image of MDS: root file system, Python packages, our service; layers are written into `scratch`."""
-    site = "/usr/local/lib/python3.11/dist-packages"
-    dependencies = layer_of(scratch / "mds-packages.layer", {site: packages})
-    service = layer_of(scratch / "mds.layer", service_files(site, _MDS))
-    return Image(mds_reference(), (pod_root, dependencies, service), ("python3", "-m", "lakehouse.mds"))
+    service = layer_of(scratch / "mds.layer", service_files(_MDS))
+    layers = (pod_root, packages_layer(packages, scratch), service)
+    return Image(mds_reference(), layers, ("python3", "-m", "lakehouse.mds"))
 
 
-def service_files(site: str, package: Path) -> dict[str, Path]:
+def service_files(package: Path) -> dict[str, Path]:
     """Return what the layer of a service written here holds: the package, and what services have in common."""
     init = package.parent / "__init__.py"
-    own = {f"{site}/lakehouse/__init__.py": init, f"{site}/lakehouse/serving.py": SERVING}
-    return {**own, f"{site}/lakehouse/{package.name}": package}
+    own = {f"{SITE}/lakehouse/__init__.py": init, f"{SITE}/lakehouse/serving.py": SERVING}
+    return {**own, f"{SITE}/lakehouse/{package.name}": package}

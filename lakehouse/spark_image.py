@@ -15,13 +15,12 @@ from pathlib import Path, PurePosixPath
 from gameday.shell import run
 from lakehouse.class_archive import write_class_archive
 from lakehouse.java_packages import check_maven, copy_jars, fetch_java
-from lakehouse.mds_image import SERVING, service_files
+from lakehouse.mds_image import SERVING, mds_packages_key, packages_layer, service_files
 from lakehouse.spark.additions import JARS
 from lakehouse.spark.entrypoint import jars
 from lakehouse.spark_training import train_spark
 from nodeimage.archive import Image, layer_of
 from nodeimage.cache import artefact, key_of
-from nodeimage.rootfs import POD_PACKAGES
 from nodeimage.steps import log_file, step
 
 SPARK_HOME = "/opt/spark"
@@ -29,9 +28,7 @@ JAVA_HOME = "/opt/java"
 
 _SPARK = Path(__file__).parent / "spark"
 _POM = _SPARK / "pom.xml"
-_REQUIREMENTS = Path(__file__).parent / "mds" / "requirements.txt"
 _REPOSITORY = "localhost/lakehouse"
-_SITE = "/usr/local/lib/python3.11/dist-packages"
 # the source distribution, which alone holds Spark's jars as files
 _PYSPARK = "pyspark==4.0.1"
 # A Java 17 as a Python package: a third of Debian's, which brings what a desktop needs.
@@ -65,7 +62,7 @@ _LEFT_OUT = (
 
 def spark_reference() -> str:
     """Return the reference of Spark's image; its tag is a key of all that is in it, so a change has another name."""
-    return f"{_REPOSITORY}/spark:{key_of(_packages_key(), _REQUIREMENTS, *POD_PACKAGES, _SPARK, SERVING)}"
+    return f"{_REPOSITORY}/spark:{key_of(_packages_key(), mds_packages_key(), _SPARK, SERVING)}"
 
 
 def _packages_key() -> str:
@@ -99,15 +96,14 @@ def spark_packages() -> Path:
 
 def spark_image(pod_root: Path, mds_packages: Path, packages: Path, scratch: Path) -> Image:
     """Describe the image of Spark; layers are written into `scratch`, that of MDS's packages where it is not there."""
-    python = scratch / "mds-packages.layer"
-    if not python.exists():
-        layer_of(python, {_SITE: mds_packages})
     engine = layer_of(scratch / "spark-packages.layer", {SPARK_HOME: packages / "spark", JAVA_HOME: packages / "java"})
-    service = layer_of(scratch / "spark.layer", service_files(_SITE, _SPARK))
+    service = layer_of(scratch / "spark.layer", service_files(_SPARK))
     environment = {"SPARK_HOME": SPARK_HOME, "JAVA_HOME": JAVA_HOME, "PYTHONUNBUFFERED": "1"}
     # Spark starts its pods with one word, `driver` or `executor`, and expects the image to know what that means
     entrypoint = ("python3", "-m", "lakehouse.spark")
-    return Image(spark_reference(), (pod_root, python, engine, service), entrypoint, environment)
+    return Image(
+        spark_reference(), (pod_root, packages_layer(mds_packages, scratch), engine, service), entrypoint, environment
+    )
 
 
 def _pip_download(requirement: str, target: str, log: Path, *options: str) -> Path:

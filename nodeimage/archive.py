@@ -28,11 +28,14 @@ class Image:
     environment: dict[str, str] = field(default_factory=dict)
 
 
-def layer_of(target: Path, contents: dict[str, Path]) -> Path:
-    """Write a layer to `target`: each path in the image with the file or folder that goes there, owned by root."""
+def layer_of(target: Path, contents: dict[str, Path], *, compiled: bool = False) -> Path:
+    """Write a layer to `target`: each path in the image with the file or folder that goes there, owned by root.
+
+    Python's byte code is left out, as it may be of another Python, unless it was `compiled` for the image.
+    """
 
     def as_root(info: tarfile.TarInfo) -> tarfile.TarInfo | None:
-        if "__pycache__" in info.name:
+        if "__pycache__" in info.name and not compiled:
             return None
         info.uid = info.gid = 0
         info.uname = info.gname = ""

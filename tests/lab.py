@@ -15,12 +15,14 @@ from typing import Any
 from pyarrow.fs import S3FileSystem
 from pyiceberg.catalog.rest import RestCatalog
 
-from gameday.engine import Engine
+from gameday.engine import Engine, find_engine
 from gameday.paths import PROJECT
 from gameday.regions import Region
 from gameday.timeline import read_json_lines
 from gameday.waiting import wait_until
 from lakehouse.deploy import endpoints
+from lakehouse.deploy import up as deploy_up
+from lakehouse.formation import Formation
 from lakehouse.provider import OBJECT_STORE_PORT
 
 CHAOS = str(Path(sys.executable).with_name("chaos"))
@@ -57,10 +59,22 @@ def chaos(*arguments: str, timeout: float = 600) -> Ran:
 
 @dataclass(frozen=True)
 class Lakehouse:
-    """The shared region with its lakehouse up."""
+    """The shared region with some formations up."""
 
     region: Region
     engine: Engine
+    formations: tuple[Formation, ...]
+
+    @classmethod
+    def deployed(cls, region: Region, formations: tuple[Formation, ...]) -> Lakehouse:
+        """Deploy these formations, and no others."""
+        lakehouse = cls(region, find_engine(), formations)
+        lakehouse.deploy()
+        return lakehouse
+
+    def deploy(self, **options: Any) -> None:  # noqa: ANN401 - the options of `lakehouse.deploy.up`
+        """Deploy as declared, but for these options."""
+        deploy_up(self.region, self.engine, formations=self.formations, **options)
 
     def run(self, experiment: Path, runs: Path, *options: str) -> tuple[Ran, dict[str, dict[str, Any]]]:
         """Run an experiment by hand and return how it ended, with its verdicts by promise."""

@@ -8,6 +8,8 @@ from typing import Any
 import yaml
 from lab import EXPERIMENTS
 
+from gameday.paths import PROJECT
+
 
 def shorten(
     folder: Path,
@@ -17,8 +19,13 @@ def shorten(
     engines: tuple[str, ...] = ("mds",),
     observe_s: float | None = None,
     baseline_s: float | None = None,
+    deadline_s: float | None = None,
+    pace_s: float | None = None,
 ) -> Path:
-    """Write a shipped experiment into a folder, on these engines alone; without `promises`, all that are about them."""
+    """Write a shipped experiment into a folder, on these engines alone; without `promises`, all that are about them.
+
+    `deadline_s` is how long the formations are waited for, to go with a contract of `hurried`; `pace_s` is of the jobs.
+    """
     document: dict[str, Any] = yaml.safe_load(EXPERIMENTS[name].read_text())
     document["extensions"][0]["engines"] = list(engines)
     hypothesis = document["steady-state-hypothesis"]
@@ -33,10 +40,24 @@ def shorten(
             arguments["engines"] = list(engines)
             if "spark" not in engines:
                 del arguments["jobs"]
+        if deadline_s is not None and activity["provider"]["func"].startswith("wait_"):
+            arguments["deadline_s"] = deadline_s
+        for job in arguments.get("jobs", []) if pace_s is not None else []:
+            job["arguments"]["pace_s"] = pace_s
         wanted = {"observe": observe_s, "baseline": baseline_s}.get(activity["provider"]["func"])
         if wanted is not None:
             arguments["seconds"] = wanted
     path = folder / f"{name}.yaml"
+    path.write_text(yaml.safe_dump(document, sort_keys=False))
+    return path
+
+
+def hurried(folder: Path, deadline_s: float) -> Path:
+    """Write the contract with a shorter time for the recovery, so that a test need not wait out two minutes."""
+    document: dict[str, Any] = yaml.safe_load((PROJECT / "contract.yaml").read_text())
+    assert deadline_s < document["recovery"]["deadline_s"]
+    document["recovery"]["deadline_s"] = deadline_s
+    path = folder / "contract.yaml"
     path.write_text(yaml.safe_dump(document, sort_keys=False))
     return path
 

@@ -15,10 +15,14 @@ import httpx
 import prestodb.dbapi
 import pyarrow as pa
 import pytest
+from kubernetes.client import CoreV1Api
+from kubernetes.stream import stream
 from lab import Lakehouse, catalogue_of
 
+from gameday.regions import api_client
 from gameday.waiting import wait_until
 from lakehouse.deploy import endpoints
+from probes.cluster import NAMESPACE
 
 pytestmark = pytest.mark.cluster
 
@@ -40,6 +44,17 @@ QUERIES = {
         WHERE l_shipdate >= DATE '1994-01-01' AND l_shipdate < DATE '1995-01-01'
             AND l_discount BETWEEN 0.045 AND 0.075 AND l_quantity < 24""",
 }
+# As drivers and executors start it, but unwilling to do without the archive.
+SPARKS_JAVA = """
+import os
+from pathlib import Path
+from lakehouse.spark.entrypoint import executor_command
+wanted = ["SPARK_EXECUTOR_MEMORY", "SPARK_DRIVER_URL", "SPARK_EXECUTOR_ID", "SPARK_EXECUTOR_CORES",
+    "SPARK_APPLICATION_ID", "SPARK_EXECUTOR_POD_IP", "SPARK_RESOURCE_PROFILE_ID", "SPARK_EXECUTOR_POD_NAME"]
+java, *words = executor_command({**os.environ, **dict.fromkeys(wanted, "64m")})
+os.chdir(os.environ["SPARK_HOME"])
+os.execv(java, [java, "-Xshare:on", *words[: words.index("-cp") + 2], "-version"])
+"""
 
 
 @pytest.fixture(scope="module")
@@ -80,6 +95,32 @@ def test_presto_answers_its_own_client_as_duckdb_answers(
                 assert one == pytest.approx(float(two), rel=1e-9)
             else:
                 assert str(one) == str(two)
+
+
+def test_java_starts_from_archives_of_classes(lakehouse: Lakehouse) -> None:
+    """Servers of Presto have theirs in memory, and Spark takes its own: a start costs half as much more without."""
+    api = CoreV1Api(api_client(lakehouse.region.kubeconfig))
+    for name in ("presto-coordinator", "presto-worker"):
+        assert "/classes.jsa" in _run_in_pod(api, name, "cat", "/proc/1/maps")
+    assert "Server VM" in _run_in_pod(api, "spark-submission", "python3", "-c", SPARKS_JAVA)
+
+
+def test_python_starts_from_byte_code(lakehouse: Lakehouse) -> None:
+    """The packages of MDS and of Spark's service are compiled: a pod could not keep what it compiles itself."""
+    api = CoreV1Api(api_client(lakehouse.region.kubeconfig))
+    for name in ("mds", "spark-submission"):
+        said = _run_in_pod(api, name, "python3", "-v", "-c", "import pyiceberg.table")
+        assert "pyiceberg/table/__pycache__/__init__.cpython-311.pyc matches" in said
+        assert "code object from '/usr/local/lib/python3.11/dist-packages/pyiceberg/table" not in said
+
+
+def _run_in_pod(api: CoreV1Api, app: str, *command: str) -> str:
+    pods = api.list_namespaced_pod(NAMESPACE, label_selector=f"app.kubernetes.io/name={app}").items
+    said: str = stream(
+        api.connect_get_namespaced_pod_exec, pods[0].metadata.name, NAMESPACE,
+        command=list(command), stdin=False, stdout=True, stderr=True, tty=False,
+    )  # fmt: skip
+    return said
 
 
 def test_pyspark_reads_through_mds_what_pyiceberg_wrote(lakehouse: Lakehouse) -> None:

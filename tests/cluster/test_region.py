@@ -21,37 +21,37 @@ def _chaos(*arguments: str) -> str:
     return ran.stdout
 
 
-def test_every_zone_has_a_ready_node_of_the_declared_size(lakehouse: Lakehouse) -> None:
+def test_every_zone_has_a_ready_node_of_the_declared_size(mds_alone: Lakehouse) -> None:
     """The status for machines names all nodes with their zones."""
-    state = json.loads(_chaos("cluster", "status", "--region", lakehouse.region.name, "--json"))
+    state = json.loads(_chaos("cluster", "status", "--region", mds_alone.region.name, "--json"))
     assert sorted(item["zone"] for item in state["nodes"] if item["zone"]) == ["zone-a", "zone-b", "zone-c"]
     assert all(item["ready"] for item in state["nodes"])
 
 
-def test_up_on_a_running_cluster_changes_nothing(lakehouse: Lakehouse) -> None:
+def test_up_on_a_running_cluster_changes_nothing(mds_alone: Lakehouse) -> None:
     """A second `up` finds everything there."""
     engine = find_engine()
-    before = {item.name: item.pid for item in lakehouse.region.nodes(engine)}
-    _chaos("cluster", "up", "--region", lakehouse.region.name)
-    assert {item.name: item.pid for item in lakehouse.region.nodes(engine)} == before
+    before = {item.name: item.pid for item in mds_alone.region.nodes(engine)}
+    _chaos("cluster", "up", "--region", mds_alone.region.name)
+    assert {item.name: item.pid for item in mds_alone.region.nodes(engine)} == before
 
 
-def test_a_killed_node_comes_back_with_its_address_again_and_again(lakehouse: Lakehouse) -> None:
+def test_a_killed_node_comes_back_with_its_address_again_and_again(mds_alone: Lakehouse) -> None:
     """Kill and start three times: the address stays, and pods on the node are reached through the load balancer."""
     engine = find_engine()
-    name = f"{lakehouse.region.cluster}-worker"
+    name = f"{mds_alone.region.cluster}-worker"
     (before,) = engine.inspect(name)
     for _ in range(3):
         engine.kill(name)
         engine.start(name)
         (after,) = engine.inspect(name)
         assert after.address == before.address
-    _chaos("lakehouse", "up", "--region", lakehouse.region.name)
+    _chaos("lakehouse", "up", "--formation", "mds", "--region", mds_alone.region.name)
 
 
-def test_the_unmodified_pyiceberg_client_works_through_the_load_balancer(lakehouse: Lakehouse) -> None:
+def test_the_unmodified_pyiceberg_client_works_through_the_load_balancer(mds_alone: Lakehouse) -> None:
     """Namespace, table, append, scan and drop with pyiceberg's own REST catalogue."""
-    catalogue = catalogue_of(lakehouse)
+    catalogue = catalogue_of(mds_alone)
     namespace = f"client_{uuid.uuid4().hex[:8]}"
     catalogue.create_namespace(namespace)
     rows = pa.table({"id": [1, 2, 3], "name": ["a", "b", "c"]})
@@ -64,10 +64,10 @@ def test_the_unmodified_pyiceberg_client_works_through_the_load_balancer(lakehou
     assert (namespace,) not in catalogue.list_namespaces()
 
 
-def test_a_second_region_comes_beside_the_first_and_goes_without_a_trace(lakehouse: Lakehouse) -> None:
+def test_a_second_region_comes_beside_the_first_and_goes_without_a_trace(mds_alone: Lakehouse) -> None:
     """Regions do not see each other, and `down` leaves no container, network, volume or file of its own."""
-    engine, second = lakehouse.engine, region_named("second")
-    before = {item.name: item.pid for item in lakehouse.region.nodes(engine)}
+    engine, second = mds_alone.engine, region_named("second")
+    before = {item.name: item.pid for item in mds_alone.region.nodes(engine)}
     volumes = set(engine.call("volume", "ls", "--quiet").split())
     _chaos("cluster", "up", "--region", second.name)
     assert len(second.nodes(engine)) == len(before)
@@ -76,4 +76,4 @@ def test_a_second_region_comes_beside_the_first_and_goes_without_a_trace(lakehou
     assert not engine.succeeds("network", "inspect", second.network)
     assert set(engine.call("volume", "ls", "--quiet").split()) == volumes
     assert not second.kubeconfig.exists()
-    assert {item.name: item.pid for item in lakehouse.region.nodes(engine)} == before
+    assert {item.name: item.pid for item in mds_alone.region.nodes(engine)} == before

@@ -49,8 +49,9 @@ def test_settings_come_before_pods_and_all_carry_the_name_of_their_formation(for
     assert {item["metadata"]["labels"]["lakehouse/formation"] for item in made} == {formation.name}
     crns = {item["metadata"]["annotations"]["lakehouse/crn"] for item in made}
     assert crns == {f"crn:v1:chaos:public:lakehouse:east:a/chaos:{formation.name}"}
-    (namespace,) = instance("east")
+    (namespace,) = instance("east", ["mds", "spark"])
     assert namespace["metadata"]["annotations"]["lakehouse/crn"].endswith(":instance")
+    assert namespace["metadata"]["annotations"]["lakehouse/formations"] == "mds,spark"
 
 
 @pytest.mark.parametrize("formation", FORMATIONS, ids=lambda formation: formation.name)

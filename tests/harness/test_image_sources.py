@@ -26,7 +26,7 @@ from gameday.paths import PROJECT
 from gameday.report import _run_facts
 from gameday.run import open_folder
 from gameday.topology import load_topology
-from lakehouse import deploy, images, spark_image
+from lakehouse import deploy, images, mds_image, spark_image
 from lakehouse.formation import Formation, FormationValues, ImageSource, images_of, render
 from lakehouse.formations import FORMATIONS
 from lakehouse.spark import additions, submission
@@ -252,7 +252,7 @@ def test_our_image_of_spark_has_what_is_copied_from_it(tmp_path: Path) -> None:
         kinds = {member.name: member.islnk() for member in tar}
     assert f"{additions.JARS}/iceberg.jar".lstrip("/") in kinds
     assert kinds["opt/spark/jars/iceberg.jar"] != kinds["opt/spark/added/iceberg.jar"]
-    assert additions.PROGRAMS == spark_image._SITE
+    assert additions.PROGRAMS == mds_image.SITE
 
 
 @pytest.mark.parametrize(
@@ -313,8 +313,9 @@ def test_a_run_writes_down_the_images_that_it_ran_on(tmp_path: Path) -> None:
     file = next((PROJECT / "experiments" / "zone-outage").glob("*.yaml"))
     experiment = load_experiment(file, load_contract(PROJECT / "contract.yaml"), load_topology(TOPOLOGY))
     used = {"presto-worker": [PRESTO_IMAGE], "spark-submission": [SPARK_IMAGE, OWN]}
-    folder = open_folder(tmp_path, experiment, "east", {}, ("zone-a",), used)
+    folder = open_folder(tmp_path, experiment, "east", {}, ("zone-a",), used, PROJECT / "contract.yaml")
     meta = json.loads((folder / "meta.json").read_text())
     assert meta["images"] == used
+    assert meta["contract"].startswith(f"{PROJECT}/contract.yaml (")
     shown = dict(_run_facts(meta, folder))["Images"]
     assert all(image in shown for image in (PRESTO_IMAGE, SPARK_IMAGE, OWN))

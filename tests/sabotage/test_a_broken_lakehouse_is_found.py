@@ -12,11 +12,9 @@ import yaml
 from kubernetes import client
 from lab import Lakehouse, Shortened, command
 
-from gameday.engine import find_engine
 from gameday.errors import ExitCode
 from gameday.regions import api_client
 from gameday.waiting import wait_until
-from lakehouse import deploy
 from probes.cluster import NAMESPACE
 
 pytestmark = pytest.mark.cluster
@@ -24,9 +22,9 @@ type Patch = Callable[[dict[str, Any]], None]
 
 
 @pytest.fixture
-def deployment(lakehouse: Lakehouse) -> Iterator[Patch]:
+def deployment(mds_alone: Lakehouse) -> Iterator[Patch]:
     """Return a function that patches the Deployment of MDS and waits for it; afterwards it is made anew."""
-    api = api_client(lakehouse.region.kubeconfig)
+    api = api_client(mds_alone.region.kubeconfig)
     apps = client.AppsV1Api(api)
 
     def patch(template: dict[str, Any]) -> None:
@@ -40,7 +38,7 @@ def deployment(lakehouse: Lakehouse) -> Iterator[Patch]:
     yield patch
     apps.delete_namespaced_deployment("mds", NAMESPACE)
     wait_until("all pods to be gone", lambda: _pods_left(api), deadline_s=60)
-    deploy.up(lakehouse.region, find_engine())
+    mds_alone.deploy()
 
 
 def _pods_left(api: client.ApiClient) -> str | None:
@@ -54,7 +52,7 @@ def _unready(apps: client.AppsV1Api) -> str | None:
 
 
 def test_replicas_bound_to_the_lost_zone_break_the_promise_of_one_zone(
-    lakehouse: Lakehouse, deployment: Patch, shortened: Shortened, tmp_path: Path
+    mds_alone: Lakehouse, deployment: Patch, shortened: Shortened, tmp_path: Path
 ) -> None:
     """All replicas in one zone with no leave to move: losing it breaks S5.mds.one-zone, exit code 1."""
     small = {"requests": {"cpu": "100m", "memory": "256Mi"}, "limits": {"memory": "512Mi"}}
@@ -71,36 +69,36 @@ def test_replicas_bound_to_the_lost_zone_break_the_promise_of_one_zone(
     document["method"] = [item for item in document["method"] if "healthy zones" not in item["name"]]
     experiment = tmp_path / "bound.yaml"
     experiment.write_text(yaml.safe_dump(document, sort_keys=False))
-    ran, verdicts = lakehouse.run(experiment, tmp_path / "runs")
+    ran, verdicts = mds_alone.run(experiment, tmp_path / "runs")
     assert verdicts["S5.mds.one-zone"]["verdict"] == "broken", ran.said
     assert ran.code == ExitCode.BROKEN
 
 
 def test_replicas_without_a_limit_break_the_promise_of_two_zones(
-    lakehouse: Lakehouse, shortened: Shortened, tmp_path: Path
+    mds_alone: Lakehouse, shortened: Shortened, tmp_path: Path
 ) -> None:
     """One replica without its limit carries the whole load: no impact with two zones lost, exit code 1."""
-    deploy.up(lakehouse.region, lakehouse.engine, max_concurrent_requests=0)
+    mds_alone.deploy(max_concurrent_requests=0)
     try:
         experiment = shortened("two-zones", promises=("S5.mds.two-zones",), observe_s=30)
-        ran, verdicts = lakehouse.run(experiment, tmp_path / "runs")
+        ran, verdicts = mds_alone.run(experiment, tmp_path / "runs")
     finally:
-        deploy.up(lakehouse.region, lakehouse.engine)
+        mds_alone.deploy()
     assert verdicts["S5.mds.two-zones"]["verdict"] == "broken", ran.said
     assert ran.code == ExitCode.BROKEN
 
 
-def test_a_fault_that_does_nothing_is_inconclusive(lakehouse: Lakehouse, shortened: Shortened, tmp_path: Path) -> None:
+def test_a_fault_that_does_nothing_is_inconclusive(mds_alone: Lakehouse, shortened: Shortened, tmp_path: Path) -> None:
     """An injection that returns without having broken anything is found out by the proof: inconclusive, exit code 2."""
     experiment = shortened("two-zones", promises=("S5.mds.two-zones", "S5.customer"), observe_s=10, baseline_s=5)
     program = Path(__file__).with_name("chaos_with_an_idle_fault.py")
-    options = ["--region", lakehouse.region.name, "--runs", str(tmp_path / "runs")]
+    options = ["--region", mds_alone.region.name, "--runs", str(tmp_path / "runs")]
     ran = command(sys.executable, str(program), "run", *options, str(experiment))
     assert ran.code == ExitCode.INCONCLUSIVE, ran.said
     assert "not proved" in ran.said
 
 
-def test_a_probe_that_raises_is_never_a_success(lakehouse: Lakehouse, shortened: Shortened, tmp_path: Path) -> None:
+def test_a_probe_that_raises_is_never_a_success(mds_alone: Lakehouse, shortened: Shortened, tmp_path: Path) -> None:
     """Chaos Toolkit calls a run with a failed probe completed; here it is a harness error, exit code 3."""
     document = yaml.safe_load(shortened("zone-drain", promises=("S5.customer",), observe_s=5, baseline_s=5).read_text())
     raising = {
@@ -116,6 +114,6 @@ def test_a_probe_that_raises_is_never_a_success(lakehouse: Lakehouse, shortened:
     document["method"].insert(2, raising)
     experiment = tmp_path / "raising.yaml"
     experiment.write_text(yaml.safe_dump(document, sort_keys=False))
-    ran, _ = lakehouse.run(experiment, tmp_path / "runs")
+    ran, _ = mds_alone.run(experiment, tmp_path / "runs")
     assert ran.code == ExitCode.HARNESS_ERROR, ran.said
     assert "ask for what cannot be asked" in ran.said

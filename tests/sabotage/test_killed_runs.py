@@ -36,55 +36,55 @@ def _recover(region: str) -> list[dict[str, Any]]:
 
 @pytest.mark.parametrize("moment", MOMENTS)
 def test_after_sigkill_recover_brings_every_node_back(
-    lakehouse: Lakehouse, begin: Begin, shortened: Shortened, moment: str
+    mds_alone: Lakehouse, begin: Begin, shortened: Shortened, moment: str
 ) -> None:
     """Whenever a run is killed, `chaos recover` says what it healed, and every node is usable again."""
     kind, fields, healed = MOMENTS[moment]
     running = begin(
-        lakehouse.region.name, shortened("zone-with-neither", promises=("S5.customer",), observe_s=5, baseline_s=5)
+        mds_alone.region.name, shortened("zone-with-neither", promises=("S5.customer",), observe_s=5, baseline_s=5)
     )
     running.await_event(kind, **fields)
     running.end(signal.SIGKILL)
-    found = _recover(lakehouse.region.name)
+    found = _recover(mds_alone.region.name)
     assert sum(len(item["nodes"]) for item in found) == healed
-    assert outstanding(lakehouse.region) == []
-    assert all(state.ready and state.container == "running" for state in node_states(lakehouse.region, find_engine()))
+    assert outstanding(mds_alone.region) == []
+    assert all(state.ready and state.container == "running" for state in node_states(mds_alone.region, find_engine()))
     wait_until("the load to end with its parent", lambda: ", ".join(running.loads()) or None, deadline_s=30)
-    assert _recover(lakehouse.region.name) == []
+    assert _recover(mds_alone.region.name) == []
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_heals_by_itself(
-    lakehouse: Lakehouse, begin: Begin, shortened: Shortened, number: signal.Signals
+    mds_alone: Lakehouse, begin: Begin, shortened: Shortened, number: signal.Signals
 ) -> None:
     """SIGINT and SIGTERM in the middle of a fault: the zone is back when the process ends, and that is no success."""
     running = begin(
-        lakehouse.region.name, shortened("zone-with-neither", promises=("S5.customer",), observe_s=5, baseline_s=5)
+        mds_alone.region.name, shortened("zone-with-neither", promises=("S5.customer",), observe_s=5, baseline_s=5)
     )
     running.await_event("fault.in_effect")
     assert running.end(number) in (ExitCode.INCONCLUSIVE, ExitCode.HARNESS_ERROR)
     assert set(verdicts_in(running.runs).values()) <= {"inconclusive", "harness error"}
-    assert outstanding(lakehouse.region) == []
-    assert all(state.ready and state.container == "running" for state in node_states(lakehouse.region, find_engine()))
+    assert outstanding(mds_alone.region) == []
+    assert all(state.ready and state.container == "running" for state in node_states(mds_alone.region, find_engine()))
     assert running.loads() == []
 
 
 def test_a_second_run_is_refused_while_one_is_under_way(
-    lakehouse: Lakehouse, begin: Begin, shortened: Shortened
+    mds_alone: Lakehouse, begin: Begin, shortened: Shortened
 ) -> None:
     """Two runs in a region would heal each other's faults, so the second one, and a recovery, is told to wait."""
     experiment = shortened("zone-with-neither", promises=("S5.customer",), observe_s=5, baseline_s=5)
-    running = begin(lakehouse.region.name, experiment)
+    running = begin(mds_alone.region.name, experiment)
     running.await_event("phase.begin", phase="baseline")
     for arguments in (("run", str(experiment)), ("recover",)):
-        ran = chaos(arguments[0], "--region", lakehouse.region.name, *arguments[1:])
+        ran = chaos(arguments[0], "--region", mds_alone.region.name, *arguments[1:])
         assert ran.code == ExitCode.USAGE, ran.said
         assert "another command works on region" in ran.stderr
     assert running.end(signal.SIGTERM) in (ExitCode.INCONCLUSIVE, ExitCode.HARNESS_ERROR)
 
 
-def test_the_next_run_passes(lakehouse: Lakehouse, shortened: Shortened, tmp_path: Path) -> None:
+def test_the_next_run_passes(mds_alone: Lakehouse, shortened: Shortened, tmp_path: Path) -> None:
     """After all that was done to the region, an experiment runs as ever."""
-    ran, verdicts = lakehouse.run(shortened("zone-drain", observe_s=5), tmp_path / "runs")
+    ran, verdicts = mds_alone.run(shortened("zone-drain", observe_s=5), tmp_path / "runs")
     assert ran.code == ExitCode.HELD, ran.said
     assert {item["verdict"] for item in verdicts.values()} == {"held"}
