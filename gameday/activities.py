@@ -23,7 +23,7 @@ from gameday.records import (
     write_read_back,
 )
 from gameday.session import Session, current
-from gameday.timeline import JsonLines, now, read_json_lines
+from gameday.timeline import JsonLines, now, read_json_lines, read_timeline
 from gameday.watcher import capacity
 from lakehouse.deploy import images_in_use
 from lakehouse.spark_formation import SUBMISSION
@@ -84,9 +84,17 @@ def baseline(seconds: float) -> None:
     session.timeline.append("capacity", "harness", **capacity(session))
 
 
-def observe(seconds: float) -> None:
-    """Observe the lakehouse under load while the fault is in effect; the load must be alive all that time."""
-    _observe("fault", seconds)
+def observe(seconds: float, since_fault_s: float = 0.0) -> None:
+    """Observe the lakehouse under load while the fault is in effect; the load must be alive all that time.
+
+    For so many `seconds`, and longer where `since_fault_s` have not passed since the injection: what was waited for
+    meanwhile is part of what is judged, and may take more or less.
+    """
+    injections = [
+        event.mono for event in read_timeline(current().folder / "timeline.jsonl") if event.kind == "fault.injecting"
+    ]
+    passed_s = now()[1] - injections[-1] if injections else 0.0
+    _observe("fault", max(seconds, since_fault_s - passed_s))
 
 
 def await_recovery(deadline_s: float) -> bool:

@@ -143,7 +143,8 @@ class Run:
         if self.refused:
             return
         self.progress.phase("settle")
-        self._attempt("settling", lambda: settle(session, SETTLE_DEADLINE_S))
+        # whoever runs next waits until all serve
+        self._attempt("settling", lambda: settle(session, SETTLE_DEADLINE_S, serving=False))
 
     def _own_faults(self) -> list[Undo]:
         return [undo for undo in outstanding(self.session.region) if undo.run_folder == str(self.session.folder)]
