@@ -10,6 +10,9 @@ from lab import EXPERIMENTS
 
 from gameday.paths import PROJECT
 
+# What healthy parts take is half of this.
+_EACH_S = 45.0
+
 
 def shorten(
     folder: Path,
@@ -24,7 +27,8 @@ def shorten(
 ) -> Path:
     """Write a shipped experiment into a folder, on these engines alone; without `promises`, all that are about them.
 
-    `deadline_s` is how long the formations are waited for, to go with a contract of `hurried`; `pace_s` is of the jobs.
+    With `deadline_s`, to go with a contract of `hurried`, the fault lasts until then, and the parts that are waited for
+    one after the other have less time each; `pace_s` is of the jobs.
     """
     document: dict[str, Any] = yaml.safe_load(EXPERIMENTS[name].read_text())
     document["extensions"][0]["engines"] = list(engines)
@@ -41,12 +45,15 @@ def shorten(
             if "spark" not in engines:
                 del arguments["jobs"]
         if deadline_s is not None and activity["provider"]["func"].startswith("wait_"):
-            arguments["deadline_s"] = deadline_s
+            arguments["deadline_s"] = _EACH_S
+        if deadline_s is not None and activity["provider"]["func"] == "observe":
+            arguments |= {"seconds": 1, "since_fault_s": deadline_s + 2}
         for job in arguments.get("jobs", []) if pace_s is not None else []:
             job["arguments"]["pace_s"] = pace_s
         wanted = {"observe": observe_s, "baseline": baseline_s}.get(activity["provider"]["func"])
         if wanted is not None:
             arguments["seconds"] = wanted
+            arguments.pop("since_fault_s", None)
     path = folder / f"{name}.yaml"
     path.write_text(yaml.safe_dump(document, sort_keys=False))
     return path

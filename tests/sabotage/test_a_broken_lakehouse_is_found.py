@@ -64,7 +64,9 @@ def test_replicas_bound_to_the_lost_zone_break_the_promise_of_one_zone(
             "initContainers": [{"name": "migrate", "resources": small}],
         }
     )
-    document = yaml.safe_load(shortened("zone-with-neither", promises=("S5.mds.one-zone",), observe_s=20).read_text())
+    document = yaml.safe_load(
+        shortened("zone-with-neither", promises=("S5.mds.one-zone",), observe_s=20, baseline_s=10).read_text()
+    )
     # nobody comes back while the zone is lost, so that is not waited for
     document["method"] = [item for item in document["method"] if "healthy zones" not in item["name"]]
     experiment = tmp_path / "bound.yaml"
@@ -80,7 +82,7 @@ def test_replicas_without_a_limit_break_the_promise_of_two_zones(
     """One replica without its limit carries the whole load: no impact with two zones lost, exit code 1."""
     mds_alone.deploy(max_concurrent_requests=0)
     try:
-        experiment = shortened("two-zones", promises=("S5.mds.two-zones",), observe_s=30)
+        experiment = shortened("two-zones", promises=("S5.mds.two-zones",), observe_s=30, baseline_s=10)
         ran, verdicts = mds_alone.run(experiment, tmp_path / "runs")
     finally:
         mds_alone.deploy()

@@ -85,6 +85,6 @@ def test_a_second_run_is_refused_while_one_is_under_way(
 
 def test_the_next_run_passes(mds_alone: Lakehouse, shortened: Shortened, tmp_path: Path) -> None:
     """After all that was done to the region, an experiment runs as ever."""
-    ran, verdicts = mds_alone.run(shortened("zone-drain", observe_s=5), tmp_path / "runs")
+    ran, verdicts = mds_alone.run(shortened("zone-drain", observe_s=5, baseline_s=10), tmp_path / "runs")
     assert ran.code == ExitCode.HELD, ran.said
     assert {item["verdict"] for item in verdicts.values()} == {"held"}
