@@ -86,6 +86,14 @@ def test_an_experiment_with_a_wrong_name_is_refused(
     assert says in refused(path)
 
 
+def test_a_contract_that_is_none_is_refused(refused: RefusedRun, tmp_path: Path) -> None:
+    """A missing file, and one with something else in it."""
+    assert "none.yaml" in refused(EXPERIMENT, "--contract", str(tmp_path / "none.yaml"))
+    other = tmp_path / "other.yaml"
+    other.write_text("promises: many")
+    assert "other.yaml" in refused(EXPERIMENT, "--contract", str(other))
+
+
 def test_a_run_folder_that_cannot_be_made_is_refused(refused: RefusedRun, tmp_path: Path) -> None:
     """A path below a file can be made by nobody, not even by root."""
     (tmp_path / "file").write_text("")

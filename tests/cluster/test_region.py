@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import uuid
+from pathlib import Path
 
 import pyarrow as pa
 import pytest
-from lab import Lakehouse, catalogue_of, chaos
+from lab import EXPERIMENTS, Lakehouse, catalogue_of, chaos
 
 from gameday.engine import find_engine
+from gameday.errors import ExitCode
 from gameday.regions import region_named
 
 pytestmark = pytest.mark.cluster
@@ -62,6 +64,15 @@ def test_the_unmodified_pyiceberg_client_works_through_the_load_balancer(mds_alo
     catalogue.drop_table(f"{namespace}.rows")
     catalogue.drop_namespace(namespace)
     assert (namespace,) not in catalogue.list_namespaces()
+
+
+def test_an_experiment_on_an_engine_that_is_not_deployed_is_refused(mds_alone: Lakehouse, tmp_path: Path) -> None:
+    """One sentence says what to do, and nothing is touched."""
+    experiment = str(EXPERIMENTS["zone-with-neither"])
+    ran = chaos("run", "--region", mds_alone.region.name, "--runs", str(tmp_path / "runs"), experiment)
+    assert ran.code == ExitCode.USAGE, ran.said
+    assert "is about presto, which is not deployed: run `chaos lakehouse up" in ran.stderr
+    assert not (tmp_path / "runs").exists()
 
 
 def test_a_second_region_comes_beside_the_first_and_goes_without_a_trace(mds_alone: Lakehouse) -> None:

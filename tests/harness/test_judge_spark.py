@@ -73,6 +73,25 @@ def test_a_job_that_went_on_without_its_driver_breaks_it(
     assert "ob job-driver" in verdict.reason
 
 
+def test_a_job_that_succeeds_when_it_is_run_again_holds(driver: SyntheticRun) -> None:
+    """Its second run is part of the figure; one of before the fault is none."""
+    driver.job("reference-1", 2, INJECTING_S - 1, kind="reference")
+    driver.job("reference-2", INJECTING_S + 40, INJECTING_S + 60, kind="reference")
+    verdict = driver.judged()
+    assert verdict.verdict == "held", verdict.reason
+    assert verdict.figure.endswith("(the driver is gone); run again, reference-2 succeeded after 60.0 s")
+    assert verdict.evidence["run_again"] == {"job-driver": ["reference-2"]}
+
+
+def test_a_job_that_fails_again_breaks_it(driver: SyntheticRun) -> None:
+    """Then more was lost than a driver."""
+    begin_s = INJECTING_S + 40
+    driver.job("reference-2", begin_s, begin_s + 20, kind="reference", state="failed", result=None)
+    verdict = driver.judged()
+    assert verdict.verdict == "broken"
+    assert "job-driver did not succeed when it was run again" in verdict.reason
+
+
 def test_a_reference_is_no_job_of_the_promise(driver: SyntheticRun) -> None:
     """One that was in flight in the lost zone is not held to fail."""
     driver.job("reference-2", 5, 60, kind="reference")
