@@ -19,7 +19,7 @@ from gameday.cli_errors import ChaosCommand, says_errors
 from gameday.contract import Contract, load_contract
 from gameday.errors import ExitCode, UsageError, worst
 from gameday.experiment import activities, read_document
-from gameday.paths import PROJECT
+from gameday.paths import CONTRACT, PROJECT
 from gameday.progress import verdict_table
 from gameday.report import headline, write_report
 from gameday.report_junit import write_junit
@@ -30,7 +30,7 @@ contract_option = click.option(
     "--contract",
     "contract_path",
     type=click.Path(path_type=Path),
-    default=PROJECT / "contract.yaml",
+    default=CONTRACT,
     help="The promises; by default the contract.yaml of the checkout.",
 )
 _json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")

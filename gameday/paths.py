@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 PROJECT = Path(__file__).resolve().parent.parent
+CONTRACT = PROJECT / "contract.yaml"
 
 
 def _xdg(variable: str, fallback: str) -> Path:

@@ -15,7 +15,7 @@ from kubernetes import client
 
 from gameday.engine import Container, Engine
 from gameday.errors import DeadlinePassed, HarnessError, UsageError
-from gameday.paths import PROJECT
+from gameday.paths import CONTRACT
 from gameday.regions import Region
 from gameday.timeline import Timeline
 from gameday.topology import ZONE_LABEL, Topology
@@ -41,7 +41,7 @@ class Session:
     folder: Path
     timeline: Timeline
     endpoints: dict[str, str] = field(default_factory=dict)
-    contract: Path = PROJECT / "contract.yaml"
+    contract: Path = CONTRACT
     awaiting: Callable[[str, float, str], None] = _silent
     verdict_of: Callable[[str], str] = _no_judge
     # the load processes while they run, by engine; of a layer above, so they have no type here

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -59,6 +60,13 @@ def run(
         named = " ".join(word[:_WORD] for word in command[:6])
         raise HarnessError(f"`{named}` exited with {done.returncode}{where}: " + " | ".join(said))
     return subprocess.CompletedProcess(done.args, done.returncode, out, err)
+
+
+def free_port() -> int:
+    """Return a port of loopback that nobody uses now, for a program that is about to be run."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 def _text(data: bytes | None) -> str:

@@ -18,7 +18,7 @@ _MDS = Path(__file__).parent / "mds"
 _REQUIREMENTS = _MDS / "requirements.txt"
 # Debian 12's, which the root file system of pods has
 _POD_PYTHON = "3.11"
-SITE = "/usr/local/lib/python3.11/dist-packages"
+SITE = f"/usr/local/lib/python{_POD_PYTHON}/dist-packages"
 _COMPILED = "compiled, unchecked"
 _REPOSITORY = "localhost/lakehouse"
 

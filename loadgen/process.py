@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from gameday.errors import HarnessError
+from gameday.shell import free_port
 from gameday.waiting import wait_until
 from loadgen.schedule import READY
 
@@ -51,7 +51,7 @@ class Load:
         self._command += ["--parent", str(os.getpid()), *options]
         if workers:
             # Locust's own port is fixed and open to all: two loads at once would take each other's workers
-            port = str(_free_port())
+            port = str(free_port())
             self._command += ["--processes", str(workers), "--master-bind-host", "127.0.0.1"]
             self._command += ["--master-bind-port", port, "--master-port", port]
         self._command.append(user_class(engine))
@@ -110,10 +110,3 @@ class Load:
 def user_class(engine: str) -> str:
     """Return the name of an engine's user class in the locustfile."""
     return f"{engine.capitalize()}User"
-
-
-def _free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port: int = free.getsockname()[1]
-        return port

@@ -6,7 +6,6 @@ import os
 import pwd
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -19,6 +18,7 @@ import psycopg
 import pytest
 
 from gameday.paths import PROJECT
+from gameday.shell import free_port
 from gameday.waiting import wait_until
 from lakehouse.mds.catalogue import migrate
 from lakehouse.mds.settings import read_settings
@@ -33,13 +33,6 @@ def program(name: str) -> str:
     if found is None:
         pytest.fail(f"{name} is not installed, and this test needs it: on Debian `make setup` installs it")
     return found
-
-
-def free_port() -> int:
-    """Return a port of loopback that nobody uses now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 class Database:

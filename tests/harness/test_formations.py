@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from formation_values import VALUES
 from kubernetes.utils.quantity import parse_quantity
 from mds_lab import program
 
@@ -16,17 +17,6 @@ from lakehouse.formation import Formation, FormationValues, instance, render
 from lakehouse.formations import FORMATIONS
 from lakehouse.mds.settings import read_settings
 from lakehouse.mds_formation import MDS
-
-VALUES = FormationValues(
-    region="east",
-    images={formation.name: f"localhost/lakehouse/{formation.name}:abc" for formation in FORMATIONS},
-    database_address="10.89.0.7",
-    database_password="pw-of-database",  # noqa: S106 - of nothing that exists
-    console_password="pw-of-console",  # noqa: S106 - of nothing that exists
-    object_store_address="10.89.0.8",
-    object_store_key="key",
-    object_store_secret="secret",  # noqa: S106 - of nothing that exists
-)
 
 
 def objects(values: FormationValues = VALUES) -> dict[str, dict[str, Any]]:

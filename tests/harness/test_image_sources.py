@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
+from formation_values import VALUES
 from kubernetes import client
 from mds_lab import program
 
@@ -36,19 +37,9 @@ from lakehouse.spark_formation import SPARK
 from lakehouse.upstream import PRESTO_IMAGE, SPARK_IMAGE
 from nodeimage.archive import layer_of
 
-BUILT = FormationValues(
-    region="east",
-    images={formation.name: f"localhost/lakehouse/{formation.name}:abc" for formation in FORMATIONS},
-    database_address="10.89.0.7",
-    database_password="pw",  # noqa: S106 - of nothing that exists
-    console_password="pw",  # noqa: S106 - of nothing that exists
-    object_store_address="10.89.0.8",
-    object_store_key="the-key",
-    object_store_secret="the-secret",  # noqa: S106 - of nothing that exists
-)
-UPSTREAM = dataclasses.replace(BUILT, source=ImageSource.UPSTREAM)
+UPSTREAM = dataclasses.replace(VALUES, source=ImageSource.UPSTREAM)
 SERVER = PROJECT / "lakehouse" / "presto" / "server.py"
-OWN = BUILT.images["spark"]
+OWN = VALUES.images["spark"]
 
 
 def rendered(formation: Formation, values: FormationValues) -> dict[tuple[str, str], dict[str, Any]]:
@@ -65,7 +56,7 @@ def containers(item: dict[str, Any]) -> dict[str, dict[str, Any]]:
 @pytest.mark.parametrize("formation", FORMATIONS, ids=lambda formation: formation.name)
 def test_both_sources_have_the_same_objects(formation: Formation) -> None:
     """The same kinds and names, the same pods but for what the other image has to be told; MDS differs in nothing."""
-    built, upstream = rendered(formation, BUILT), rendered(formation, UPSTREAM)
+    built, upstream = rendered(formation, VALUES), rendered(formation, UPSTREAM)
     assert list(built) == list(upstream)
     if formation.name == "mds":
         assert built == upstream
@@ -83,12 +74,12 @@ def test_both_sources_have_the_same_objects(formation: Formation) -> None:
 def test_references_are_those_of_the_source() -> None:
     """Pinned ones, without the host of a registry; what is built is built under the names that manifests have."""
     made = {values.source: [item for one in FORMATIONS for item in rendered(one, values).values()]
-            for values in (BUILT, UPSTREAM)}  # fmt: skip
+            for values in (VALUES, UPSTREAM)}  # fmt: skip
     used = {
         source: {item["metadata"]["name"]: images_of(item) for item in items if item["kind"] == "Deployment"}
         for source, items in made.items()
     }
-    mds, presto, spark = (BUILT.images[name] for name in ("mds", "presto", "spark"))
+    mds, presto, spark = (VALUES.images[name] for name in ("mds", "presto", "spark"))
     assert used[ImageSource.PACKAGES] == {
         "mds": [mds], "presto-coordinator": [presto], "presto-worker": [presto], "spark-submission": [spark],
     }  # fmt: skip
@@ -97,7 +88,7 @@ def test_references_are_those_of_the_source() -> None:
         "spark-submission": ["apache/spark:4.0.1-scala2.13-java17-python3-ubuntu", spark],
     }  # fmt: skip
     # only what something runs is built and loaded
-    assert deploy._built(made[ImageSource.PACKAGES], BUILT) == sorted([mds, presto, spark])
+    assert deploy._built(made[ImageSource.PACKAGES], VALUES) == sorted([mds, presto, spark])
     assert deploy._built(made[ImageSource.UPSTREAM], UPSTREAM) == sorted([mds, spark])
 
 
@@ -139,7 +130,7 @@ def test_prestos_own_image_gets_our_start_program_where_the_manifest_looks_for_i
     lines = dict(line.split("=", 1) for line in data["config.properties"].splitlines())
     assert lines["plugin.bundles"].split(",") == [f"{home}/plugin/tpch", f"{home}/plugin/postgresql"]
     assert (
-        "plugin.bundles" not in rendered(deploy_of("presto"), BUILT)["ConfigMap", server]["data"]["config.properties"]
+        "plugin.bundles" not in rendered(deploy_of("presto"), VALUES)["ConfigMap", server]["data"]["config.properties"]
     )
 
 
@@ -211,7 +202,7 @@ class Submitted:
 
 def test_jobs_run_in_the_image_of_the_service_where_all_is_built(monkeypatch: pytest.MonkeyPatch) -> None:
     """Which has all that they need, so their pods start with nothing else."""
-    done = Submitted(BUILT, monkeypatch)
+    done = Submitted(VALUES, monkeypatch)
     assert done.properties["spark.kubernetes.container.image"] == OWN
     assert not any("initContainers" in pod for pod in done.pods.values())
     assert f"local://{additions.PROGRAMS}/lakehouse/spark/jobs/paced_sums.py" in done.arguments

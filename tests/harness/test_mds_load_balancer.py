@@ -14,8 +14,9 @@ from typing import Any
 
 import httpx
 import pytest
-from mds_lab import DEADLINE_S, free_port, program
+from mds_lab import DEADLINE_S, program
 
+from gameday.shell import free_port
 from gameday.waiting import wait_until
 from lakehouse.provider import Backend, Frontend, load_balancer_config
 

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from formation_values import VALUES
 from mds_lab import program
 from pyarrow import fs
 from starlette.testclient import TestClient
 
-from lakehouse.formation import FormationValues, render
+from lakehouse.formation import render
 from lakehouse.spark.app import create_app
 from lakehouse.spark.bodies import BadBodyError, read_job
 from lakehouse.spark.jobs import paced_sums
@@ -28,13 +30,8 @@ from lakehouse.spark.templates import driver_template, executor_template, proper
 from lakehouse.spark_formation import DECLARED, SPARK
 
 SUMS = {"rows": 1000, "partitions": 4, "rounds": 2, "pace_s": 0.5, "seed": 7}
-VALUES = FormationValues(
-    region="east",
-    images={"spark": "localhost/lakehouse/spark:abc"},
-    database_address="10.89.0.7",
-    database_password="pw",  # noqa: S106 - of nothing that exists
-    console_password="pw",  # noqa: S106 - of nothing that exists
-    object_store_address="10.89.0.8",
+KNOWN = dataclasses.replace(
+    VALUES,
     object_store_key="the-key",
     object_store_secret="the-secret",  # noqa: S106 - of nothing that exists
 )
@@ -49,7 +46,7 @@ def body(**changes: Any) -> bytes:  # noqa: ANN401 - anything that JSON can say
 
 def settings() -> Settings:
     """Return the settings that a replica reads from ConfigMap and Secret."""
-    public, secret = SPARK.config(VALUES)
+    public, secret = SPARK.config(KNOWN)
     return read_settings(
         {**public["data"], **secret["stringData"], "POD_NAME": "spark-submission-0", "POD_NAMESPACE": "lakehouse"}
     )
@@ -343,7 +340,7 @@ def test_wrong_settings_are_named() -> None:
     """In one sentence for the operator."""
     with pytest.raises(SettingsError, match="SPARK_JOBS_BUCKET is not set"):
         read_settings({})
-    public, secret = SPARK.config(VALUES)
+    public, secret = SPARK.config(KNOWN)
     known = {**public["data"], **secret["stringData"], "POD_NAME": "a", "POD_NAMESPACE": "b"}
     with pytest.raises(SettingsError, match="SPARK_JOBS_DEFAULTS"):
         read_settings({**known, "SPARK_JOBS_DEFAULTS": "network.timeout 20s"})
@@ -376,11 +373,11 @@ def test_the_sums_depend_on_rows_rounds_and_seed_alone() -> None:
 
 def test_the_manifests_have_the_image_and_the_settings() -> None:
     """Two replicas of the service, which Kubernetes gives no variables that Spark would take for its own."""
-    objects = render(SPARK, VALUES, program("kubectl"))
+    objects = render(SPARK, KNOWN, program("kubectl"))
     (deployment,) = (item for item in objects if item["kind"] == "Deployment")
     pod = deployment["spec"]["template"]["spec"]
     assert deployment["spec"]["replicas"] == sum(SPARK.deployments.values())
-    assert pod["containers"][0]["image"] == VALUES.images["spark"]
+    assert pod["containers"][0]["image"] == KNOWN.images["spark"]
     assert pod["enableServiceLinks"] is False
     accounts = {item["metadata"]["name"] for item in objects if item["kind"] == "ServiceAccount"}
     assert accounts == {pod["serviceAccountName"], "spark-driver"}

@@ -1,0 +1,17 @@
+"""What formations are told of a region that does not exist, for tests that render or read them."""
+
+from __future__ import annotations
+
+from lakehouse.formation import FormationValues
+from lakehouse.formations import FORMATIONS
+
+VALUES = FormationValues(
+    region="east",
+    images={formation.name: f"localhost/lakehouse/{formation.name}:abc" for formation in FORMATIONS},
+    database_address="10.89.0.7",
+    database_password="pw-of-database",  # noqa: S106 - of nothing that exists
+    console_password="pw-of-console",  # noqa: S106 - of nothing that exists
+    object_store_address="10.89.0.8",
+    object_store_key="key",
+    object_store_secret="secret",  # noqa: S106 - of nothing that exists
+)
