@@ -93,15 +93,17 @@ class Case:
             for name, window in (("baseline", (baseline_begin, baseline_end)), ("fault", (begin, end))):
                 silent = measure.silences(requests, *window, evidence.silence_s_max)
                 if silent:
-                    after, length = silent[0][0] - window[0], silent[0][1] - silent[0][0]
+                    after, lasted = silent[0][0] - window[0], silent[0][1] - silent[0][0]
                     raise Inconclusive(
-                        f"no operation of {engine} was due for {length:.1f} s, {after:.1f} s into the {name}"
+                        f"no operation of {engine} was due for {lasted:.1f} s, {after:.1f} s into the {name}"
                     )
-                declared = self._declared_per_s(engine)
+                declared, length = self._declared_per_s(engine), window[1] - window[0]
                 seen = measure.rate_per_s(requests, *window)
-                if abs(seen - declared) > evidence.rate_deviation_max * declared:
+                allowed = evidence.rate_deviation_max * declared + measure.largest_burst(requests) / length
+                if abs(seen - declared) > allowed:
                     raise Inconclusive(
                         f"the load of {engine} in the {name} was {seen:.2f} a second, declared are {declared:g}"
+                        f" ± {allowed:.2f} in {length:.1f} s"
                     )
 
     def _declared_per_s(self, engine: str) -> float:

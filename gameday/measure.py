@@ -185,6 +185,11 @@ def rate_per_s(requests: Iterable[Request], begin: float, end: float) -> float:
     return len(due_within(requests, begin, end)) / (end - begin)
 
 
+def largest_burst(requests: Iterable[Request]) -> int:
+    """Return how many operations were due at one moment at most: by so many a window that cuts a burst off is out."""
+    return max(Counter(request.intended for request in requests).values(), default=0)
+
+
 def rates_by_operation(requests: Iterable[Request], begin: float, end: float) -> dict[str, float]:
     """Return how many operations of each kind were due a second within the window, to hold against what is declared."""
     if end <= begin:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from builders import BEGAN_MONO, HEALED_S, INJECTING_S, PER_S, SyntheticRun, project_contract
+from builders import BEGAN_MONO, HEALED_S, INJECTING_S, PER_S, SyntheticRun, project_contract, request
 
 from gameday import judge as judging
 from gameday.errors import ExitCode
@@ -97,6 +97,17 @@ def test_a_healthy_run_holds(tmp_path: Path, promises: tuple[str, ...]) -> None:
         assert verdict.figure
         assert verdict.bound
         assert {"rto", "rpo"} <= set(verdict.evidence)
+
+
+def test_a_fault_whose_end_cuts_a_burst_off_had_the_declared_load(tmp_path: Path) -> None:
+    """Twelve of the sixteen operations of a second are due at one moment, as those of a query that is planned."""
+    run = healthy(tmp_path / "run", *ONE)
+    moments = (0.1, 0.3, 0.5, 0.7, *[0.95] * 12)
+    run.requests = [request(second + moment) for second in range(120) for moment in moments]
+    for kind, at_s in (("fault.still_in_effect", 54.8), ("fault.healing", 54.9), ("fault.healed", 59)):
+        run.move(kind, at_s)
+    for verdict in run.judged_on(*ONE):
+        assert verdict.verdict == "held", verdict.reason
 
 
 @pytest.mark.parametrize("promises", [ONE, TWO, ALL])

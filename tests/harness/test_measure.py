@@ -138,6 +138,12 @@ def test_rates_are_of_what_was_due_and_throughput_of_what_was_answered() -> None
         measure.rate_per_s(requests, BEGAN_MONO, BEGAN_MONO)
 
 
+def test_the_largest_burst_is_of_one_moment() -> None:
+    """Operations that are due at almost the same time are not one burst."""
+    assert measure.largest_burst([request(1), request(2), request(2), request(2.001)]) == 2
+    assert measure.largest_burst([]) == 0
+
+
 def test_the_resolution_is_the_usual_time_between_arrivals() -> None:
     """A burst due at one moment is one arrival."""
     requests = [request(at_s) for at_s in (0, 0, 0, 0.2, 0.4, 0.4, 0.6, 5)]
