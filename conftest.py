@@ -24,7 +24,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Put all tests of the shared cluster into one group, so that xdist never runs two of their faults at once.
 
     First of all, since xdist reads the groups in the same hook. Tests of MDS alone come before those that need every
-    formation, so that the lakehouse grows once.
+    formation, so that the lakehouse grows once, and those that judge nothing first, while tests without a cluster are
+    still at work beside them.
     """
     items.sort(key=lambda item: "lakehouse" in getattr(item, "fixturenames", ()))
     for item in items:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import click
@@ -28,6 +30,15 @@ region_option = click.option(
 )
 
 
+node_image_option = click.option(
+    "--node-image",
+    default="auto",
+    show_default=True,
+    metavar="auto|pull|build|REF",
+    help="Pull kind's own image, build one from packages, or take REF; auto builds where pulling fails.",
+)
+
+
 @click.group(cls=ChaosGroup)
 def cluster() -> None:
     """Bring the Kubernetes of a region up and down.
@@ -39,13 +50,7 @@ def cluster() -> None:
 
 @cluster.command()
 @region_option
-@click.option(
-    "--node-image",
-    default="auto",
-    show_default=True,
-    metavar="auto|pull|build|REF",
-    help="Pull kind's own image, build one from packages, or take REF; auto builds where pulling fails.",
-)
+@node_image_option
 @says_errors
 def up(region: str, node_image: str) -> None:
     """Create the cluster; quick, and changes nothing, where it is up already.
@@ -53,18 +58,25 @@ def up(region: str, node_image: str) -> None:
     The first time on a machine that reaches no container registry everything is compiled from packages: 15 to 20
     minutes of two cores. That is kept in the cache, and an interrupted build goes on where it was.
     """
-    if not node_image:
-        raise UsageError("--node-image is empty: it takes auto, pull, build, or the reference of an image")
     chosen, started = region_named(region), time.monotonic()
-
-    def images(engine: Engine) -> tuple[str, str] | None:
-        return node_images(engine, node_image)
-
     with alone_in(chosen):
-        made = clusters.up(chosen, images)
+        made = clusters.up(chosen, _images_by(node_image))
     took = time.monotonic() - started
     how = f"after {took:.0f} s" if made else "already"
     click.echo(f"region {region} is up {how}; kubeconfig {chosen.kubeconfig}", err=True)
+
+
+@cluster.command()
+@node_image_option
+@says_errors
+def images(node_image: str) -> None:
+    """Make the images that nodes start from, where they are not there yet, so that `up` is quick.
+
+    No cluster is needed, and none is touched.
+    """
+    started, made = time.monotonic(), _images_by(node_image)(find_engine())
+    took = time.monotonic() - started
+    click.echo(f"node images {' and '.join(dict.fromkeys(made))} are there after {took:.0f} s", err=True)
 
 
 @cluster.command()
@@ -103,6 +115,13 @@ def status(region: str, *, as_json: bool) -> None:
     others = [name for name in clusters.known_regions(engine) if name != region]
     if others:
         console.print(f"other regions: {', '.join(others)}")
+
+
+def _images_by(choice: str) -> Callable[[Engine], tuple[str, str]]:
+    """Return what makes the node images of a choice; raises UsageError for none."""
+    if not choice:
+        raise UsageError("--node-image is empty: it takes auto, pull, build, or the reference of an image")
+    return partial(node_images, choice=choice)
 
 
 def _status(region: Region, engine: Engine) -> dict[str, Any]:

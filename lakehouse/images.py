@@ -25,7 +25,7 @@ _PACKAGES = (mds_packages, presto_packages, spark_packages)
 _PULL_DEADLINE_S = 600.0
 
 
-def node_images(engine: Engine, choice: str) -> tuple[str, str] | None:
+def node_images(engine: Engine, choice: str) -> tuple[str, str]:
     """Return the node images (control plane, worker) for a choice of auto, pull, build, or an image reference.
 
     Raises HarnessError where the image can be neither pulled nor built.

@@ -1,0 +1,78 @@
+# ruff: noqa: INP001 - a program of the image, no module of the harness
+"""What Kafka's image runs: one broker that is a controller too (KRaft), of a cluster that the environment describes.
+
+broker.py [--home FOLDER]   becomes the broker, formatting its folder first where it is empty
+
+KAFKA_NODE_ID       its number
+KAFKA_CONTROLLERS   all of them, NUMBER@HOST:PORT each, with commas
+KAFKA_CLUSTER_ID    the cluster's, which a folder belongs to
+KAFKA_ADVERTISED    HOST:PORT by which clients and other brokers reach it
+KAFKA_DATA          the folder that it keeps
+KAFKA_RACK          the zone it is in, so that copies lie in different ones
+KAFKA_HEAP          of the JVM, 256m where it is not set
+"""
+
+import argparse
+import os
+import subprocess
+from pathlib import Path
+
+_MAIN, _STORAGE = "kafka.Kafka", "kafka.tools.StorageTool"
+# A broker that is silent this long is given up, and others lead in its place; Kafka's own default is 9 s.
+_SESSION_TIMEOUT_MS = 4000
+
+
+def properties(environment: "dict[str, str]") -> "dict[str, str]":
+    """Return the broker's properties."""
+    node, controllers = environment["KAFKA_NODE_ID"], environment["KAFKA_CONTROLLERS"]
+    own = next(one for one in controllers.split(",") if one.startswith(f"{node}@"))
+    copies = str(min(3, len(controllers.split(","))))
+    port = environment["KAFKA_ADVERTISED"].rpartition(":")[2]
+    return {
+        "node.id": node,
+        "process.roles": "broker,controller",
+        "controller.quorum.voters": controllers,
+        "controller.listener.names": "CONTROLLER",
+        "listeners": f"PLAINTEXT://:{port},CONTROLLER://:{own.rpartition(':')[2]}",
+        "advertised.listeners": f"PLAINTEXT://{environment['KAFKA_ADVERTISED']}",
+        "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT",
+        "log.dirs": environment["KAFKA_DATA"],
+        "broker.rack": environment.get("KAFKA_RACK", "none"),
+        "broker.session.timeout.ms": str(_SESSION_TIMEOUT_MS),
+        "broker.heartbeat.interval.ms": "1000",
+        "controller.quorum.election.timeout.ms": "1000",
+        "controller.quorum.fetch.timeout.ms": "2000",
+        "replica.lag.time.max.ms": "4000",
+        "default.replication.factor": copies,
+        "offsets.topic.replication.factor": copies,
+        "offsets.topic.num.partitions": "3",
+        "auto.create.topics.enable": "false",
+        # no copy that lags may lead: what it lacks was acknowledged
+        "unclean.leader.election.enable": "false",
+        "num.network.threads": "2",
+        "num.io.threads": "2",
+        "log.cleaner.enable": "false",
+    }
+
+
+def main() -> None:
+    """Format where that is due, and become the broker."""
+    parser = argparse.ArgumentParser(description="one broker of Kafka")
+    parser.add_argument("--home", type=Path, default=Path("/usr/lib/kafka"))
+    home = parser.parse_args().home
+    data = Path(os.environ["KAFKA_DATA"])
+    data.mkdir(parents=True, exist_ok=True)
+    file = Path(os.environ.get("TMPDIR", "/tmp")) / f"broker-{os.environ['KAFKA_NODE_ID']}.properties"  # noqa: S108
+    file.write_text("".join(f"{name}={value}\n" for name, value in properties(dict(os.environ)).items()))
+    java = str(home / "java/bin/java") if (home / "java").is_dir() else "java"
+    heap = os.environ.get("KAFKA_HEAP", "256m")
+    begin = [java, f"-Xmx{heap}", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-cp", f"{home}/lib/*"]
+    if not (data / "meta.properties").exists():
+        # a folder that belongs to another cluster is left as it is: the broker refuses it and says why
+        formatting = [*begin, _STORAGE, "format", "--cluster-id", os.environ["KAFKA_CLUSTER_ID"], "--config", str(file)]
+        subprocess.run(formatting, check=True)
+    os.execvp(java, [*begin, "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn", _MAIN, str(file)])  # noqa: S606
+
+
+if __name__ == "__main__":
+    main()

