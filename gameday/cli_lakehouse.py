@@ -15,7 +15,7 @@ from gameday.engine import find_engine
 from gameday.regions import region_named
 from lakehouse import deploy
 from lakehouse.formation import ImageSource
-from lakehouse.formations import FORMATIONS
+from lakehouse.formations import DEPLOYABLE, FORMATIONS
 
 images_option = click.option(
     "--images",
@@ -40,7 +40,7 @@ def lakehouse() -> None:
 @click.option(
     "--formation",
     "names",
-    type=click.Choice([formation.name for formation in FORMATIONS]),
+    type=click.Choice([formation.name for formation in DEPLOYABLE]),
     multiple=True,
     help="Deploy this one alone, or several; the pods of others are removed. By default all are deployed.",
 )
@@ -48,7 +48,7 @@ def lakehouse() -> None:
 def up(region: str, images: str, names: tuple[str, ...]) -> None:
     """Deploy, and wait until everything serves; quick, and changes nothing, where it does already."""
     chosen, engine, started = region_named(region), find_engine(), time.monotonic()
-    formations = [formation for formation in FORMATIONS if not names or formation.name in names]
+    formations = [formation for formation in DEPLOYABLE if formation.name in names] or list(FORMATIONS)
     deploy.up(chosen, engine, formations=formations, source=ImageSource(images))
     known = deploy.endpoints(chosen, engine)
     entrances = ", ".join(f"{formation.name} at {known[formation.name]}" for formation in formations)

@@ -48,7 +48,7 @@ def settle(session: Session, deadline_s: float, *, serving: bool = True) -> None
 def _unready(session: Session, formation: Formation) -> str | None:
     pods = formation_pods(session, formation.name)
     serving = serving_pods(session, formation.name)
-    there, wanted = Counter(_app(pod) for pod in serving), formation.deployments
+    there, wanted = Counter(_app(pod) for pod in serving), formation.parts
     missing = {name: f"{there[name]} of {count}" for name, count in wanted.items() if there[name] != count}
     if not missing and len(pods) == formation.replicas:
         return None

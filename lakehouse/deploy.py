@@ -27,6 +27,7 @@ from lakehouse.formation import (
     FORMATIONS_ANNOTATION,
     MAX_CONCURRENT_REQUESTS,
     NAMESPACE,
+    RUNNING,
     Formation,
     FormationValues,
     ImageSource,
@@ -34,8 +35,9 @@ from lakehouse.formation import (
     instance,
     render,
 )
-from lakehouse.formations import FORMATIONS
+from lakehouse.formations import DEPLOYABLE, FORMATIONS
 from lakehouse.images import lakehouse_archive, provider_image, references
+from lakehouse.volumes import VOLUMES, path_of, remove_volumes, volumes
 from nodeimage.cache import key_of
 from nodeimage.steps import step
 
@@ -67,15 +69,16 @@ def up(
         raise UsageError(f"region {region.name} is not up: run `chaos cluster up --region {region.name}` first")
     workers = [node for node in nodes if "control-plane" not in node.name]
     with step("the provider's services: database, object store, load balancer"):
-        provided = _provide(region, engine, workers)
+        provided = _provide(region, engine, workers, formations)
     values = replace(
         provided, source=source, max_concurrent_requests=max_concurrent_requests, spark_conf=spark_conf or {}
     )
     rendered = [item for formation in formations for item in render(formation, values)]
     _load_images(region, engine, [node.name for node in workers], _built(rendered, values))
     api = api_client(region.kubeconfig)
-    apply(api, [*instance(region.name, [formation.name for formation in formations]), *rendered])
-    _remove_pods_of(api, [formation for formation in FORMATIONS if formation not in formations])
+    made = _make_volumes(engine, [node.name for node in workers], formations)
+    apply(api, [*made, *instance(region.name, [formation.name for formation in formations]), *rendered])
+    _remove_pods_of(api, [formation for formation in DEPLOYABLE if formation not in formations])
     _await_formations(api, _READY_DEADLINE_S if source is ImageSource.PACKAGES else _PULLED_DEADLINE_S)
     with step("the formations serve"):
         entrances = endpoints(region, engine)
@@ -89,23 +92,40 @@ def deployed(api: client.ApiClient) -> tuple[Formation, ...]:
     """Return the formations that the instance is said to have, whatever is left of them."""
     instance = client.CoreV1Api(api).read_namespace(NAMESPACE, _request_timeout=10)
     names = str((instance.metadata.annotations or {}).get(FORMATIONS_ANNOTATION, "")).split(",")
-    return tuple(formation for formation in FORMATIONS if formation.name in names)
+    return tuple(formation for formation in DEPLOYABLE if formation.name in names)
+
+
+def _make_volumes(engine: Engine, nodes: Sequence[str], formations: Sequence[Formation]) -> list[dict[str, Any]]:
+    """Make the folders of volumes on nodes, and return the objects by which claims find them."""
+    each = sum(len(formation.stateful) for formation in formations)
+    if not each:
+        return []
+    for node in nodes:
+        engine.call("exec", node, "mkdir", "--parents", *(path_of(number) for number in range(each)))
+    return volumes(nodes, each)
 
 
 def _remove_pods_of(api: client.ApiClient, formations: Sequence[Formation]) -> None:
     for formation in formations:
         label = f"{FORMATION_LABEL}={formation.name}"
-        client.AppsV1Api(api).delete_collection_namespaced_deployment(NAMESPACE, label_selector=label)
+        apps = client.AppsV1Api(api)
+        apps.delete_collection_namespaced_deployment(NAMESPACE, label_selector=label)
+        apps.delete_collection_namespaced_stateful_set(NAMESPACE, label_selector=label)
         # those of Spark's jobs have no Deployment
         client.CoreV1Api(api).delete_collection_namespaced_pod(NAMESPACE, label_selector=label)
 
 
 def not_serving(formation: Formation, address: str) -> str | None:
     """Tell what a formation lacks to serve clients at an address; None where nothing."""
-    return _unanswered(address, formation.entrance.check) or formation.lacks(address)
+    asked = address
+    if formation.entrance.health_port:
+        asked = f"{address.rpartition(':')[0]}:{formation.entrance.health_port}"
+    return _unanswered(asked, formation.entrance.check) or formation.lacks(address)
 
 
-def _provide(region: Region, engine: Engine, workers: Sequence[Container]) -> FormationValues:
+def _provide(
+    region: Region, engine: Engine, workers: Sequence[Container], formations: Sequence[Formation]
+) -> FormationValues:
     """Start the provider's services of a region, and return what formations have to know of them."""
     keys, image = region.credentials(), provider_image(engine)
     database = _start(region, engine, provider.database(region.cluster, image, keys["postgres"], keys["console"]))
@@ -114,16 +134,8 @@ def _provide(region: Region, engine: Engine, workers: Sequence[Container]) -> Fo
         engine,
         provider.object_store(region.cluster, image, keys["object_store_key"], keys["object_store_secret"]),
     )
-    frontends = [
-        provider.Frontend(
-            formation.name,
-            formation.entrance.port,
-            [provider.Backend(node.name, node.address, formation.entrance.node_port) for node in workers],
-            formation.entrance.check,
-            formation.entrance.falls,
-        )
-        for formation in FORMATIONS
-    ]
+    behind = [formation for formation in DEPLOYABLE if formation in FORMATIONS or formation in formations]
+    frontends = [frontend for formation in behind for frontend in _frontends(formation, workers)]
     _start(region, engine, provider.load_balancer(region.cluster, image, frontends))
     return FormationValues(
         region=region.name,
@@ -137,13 +149,30 @@ def _provide(region: Region, engine: Engine, workers: Sequence[Container]) -> Fo
     )
 
 
+def _frontends(formation: Formation, workers: Sequence[Container]) -> list[provider.Frontend]:
+    def frontend(name: str, port: int, node_port: int, check_port: int) -> provider.Frontend:
+        backends = [provider.Backend(node.name, node.address, node_port) for node in workers]
+        return provider.Frontend(name, port, backends, entrance.check, entrance.falls, check_port)
+
+    entrance = formation.entrance
+    found = [frontend(formation.name, entrance.port, entrance.node_port, entrance.health_node_port)]
+    if entrance.health_port:
+        found.append(frontend(f"{formation.name}-health", entrance.health_port, entrance.health_node_port, 0))
+    return found
+
+
 def down(region: Region, engine: Engine) -> None:
     """Remove the formations and the provider's services, with all data; the cluster stays."""
+    api = api_client(region.kubeconfig)
     try:
-        client.CoreV1Api(api_client(region.kubeconfig)).delete_namespace(NAMESPACE)
+        client.CoreV1Api(api).delete_namespace(NAMESPACE)
     except ApiException as error:
         if error.status != httpx.codes.NOT_FOUND:
             raise HarnessError(f"the namespace {NAMESPACE} cannot be deleted: {error.reason}") from error
+    remove_volumes(api)
+    for node in region.nodes(engine):
+        if node.running:
+            engine.call("exec", node.name, "rm", "-rf", VOLUMES)
     engine.remove(*(item.name for item in region.services(engine)))
 
 
@@ -167,7 +196,7 @@ def _known(region: Region, engine: Engine) -> dict[str, str]:
     balancer = found.get(f"{region.cluster}-load-balancer")
     if balancer is None:
         return {}
-    return {formation.name: f"http://{balancer.address}:{formation.entrance.port}" for formation in FORMATIONS}
+    return {formation.name: f"http://{balancer.address}:{formation.entrance.port}" for formation in DEPLOYABLE}
 
 
 def _start(region: Region, engine: Engine, service: provider.ProviderService) -> Container:
@@ -214,7 +243,7 @@ def _unanswered(address: str, path: str) -> str | None:
 
 def _built(rendered: Sequence[dict[str, Any]], values: FormationValues) -> list[str]:
     """Return the references of the images that were built here and that something runs; others are pulled by nodes."""
-    used = {image for item in rendered if item["kind"] == "Deployment" for image in images_of(item)}
+    used = {image for item in rendered if item["kind"] in RUNNING for image in images_of(item)}
     return sorted(used & set(values.images.values()))
 
 
@@ -268,27 +297,28 @@ def _await_formations(api: client.ApiClient, deadline_s: float) -> None:
 
 
 def images_in_use(api: client.ApiClient) -> dict[str, list[str]]:
-    """Return the references of the images that each Deployment of the lakehouse now asks for, by its name."""
+    """Return the references of the images that each Deployment and StatefulSet now asks for, by its name."""
     return {item["name"]: item["images"] for item in _formations(api)}
 
 
 def _formations(api: client.ApiClient) -> list[dict[str, Any]]:
-    deployments = client.AppsV1Api(api).list_namespaced_deployment(NAMESPACE, _request_timeout=10).items
-    pods = client.CoreV1Api(api).list_namespaced_pod(NAMESPACE, _request_timeout=10).items
-    return [
-        {**_formation(deployment, pods), "images": images_of(api.sanitize_for_serialization(deployment))}
-        for deployment in deployments
+    apps = client.AppsV1Api(api)
+    running = [
+        *apps.list_namespaced_deployment(NAMESPACE, _request_timeout=10).items,
+        *apps.list_namespaced_stateful_set(NAMESPACE, _request_timeout=10).items,
     ]
+    pods = client.CoreV1Api(api).list_namespaced_pod(NAMESPACE, _request_timeout=10).items
+    return [{**_formation(one, pods), "images": images_of(api.sanitize_for_serialization(one))} for one in running]
 
 
-def _formation(deployment: Any, pods: list[Any]) -> dict[str, Any]:  # noqa: ANN401 - the client carries no types
-    name, seen, wanted = deployment.metadata.name, deployment.status, deployment.spec.replicas
-    rolled_out = (seen.observed_generation or 0) >= deployment.metadata.generation
+def _formation(running: Any, pods: list[Any]) -> dict[str, Any]:  # noqa: ANN401 - the client carries no types
+    name, seen, wanted = running.metadata.name, running.status, running.spec.replicas
+    rolled_out = (seen.observed_generation or 0) >= running.metadata.generation
     ready = rolled_out and (seen.updated_replicas or 0) == (seen.ready_replicas or 0) == (seen.replicas or 0) == wanted
     mine = [pod for pod in pods if (pod.metadata.labels or {}).get("app.kubernetes.io/name") == name]
     reasons = sorted({reason for pod in mine if (reason := _why_not(pod))})
     reason = f"{seen.ready_replicas or 0} of {wanted} ready" + (f" ({', '.join(reasons)})" if reasons else "")
-    labels, annotations = deployment.metadata.labels or {}, deployment.metadata.annotations or {}
+    labels, annotations = running.metadata.labels or {}, running.metadata.annotations or {}
     return {
         "formation": labels.get(FORMATION_LABEL),
         "crn": annotations.get(CRN_ANNOTATION),

@@ -28,6 +28,8 @@ FORMATIONS_ANNOTATION = "lakehouse/formations"
 MAX_CONCURRENT_REQUESTS = 8
 
 _MANIFESTS = Path(__file__).parent / "manifests"
+# Kinds whose pods run for good.
+RUNNING = ("Deployment", "StatefulSet")
 _PLACEHOLDER = "localhost/lakehouse/{name}:dev"
 
 
@@ -63,13 +65,16 @@ class FormationValues:
 class Entrance:
     """Where clients enter: the load balancer's port, the port of every node behind it, and the path of its check.
 
-    `falls` is how many checks in a row a node must fail before it gets nothing any more.
+    `falls` is how many checks in a row a node must fail before it gets nothing any more. Where clients speak no plain
+    HTTP, the check has ports of its own: `health_port` of the load balancer and `health_node_port` behind it.
     """
 
     port: int
     node_port: int
     check: str
     falls: int = 2
+    health_port: int = 0
+    health_node_port: int = 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,6 +82,7 @@ class Formation:
     """One engine: its manifests (a folder of that name), and what it is made of.
 
     deployments   replicas of each of its Deployments, by the label `app.kubernetes.io/name` of their pods
+    stateful      the same of its StatefulSets, whose pods are bound to a zone by their volumes
     config        makes the ConfigMaps and Secrets that the engine reads, for one region
     declared      figures that decide how it recovers, by name, for the report
     lacks         tells, given its address, what it still lacks to serve although it answers; None where nothing
@@ -90,11 +96,17 @@ class Formation:
     declared: Mapping[str, str | int | float] = field(default_factory=dict)
     lacks: Callable[[str], str | None] = lambda _address: None
     upstream: Callable[[dict[str, Any]], None] | None = None
+    stateful: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def parts(self) -> dict[str, int]:
+        """Replicas of all that runs for good, by the label of their pods."""
+        return {**self.deployments, **self.stateful}
 
     @property
     def replicas(self) -> int:
         """Pods that it has when it is whole."""
-        return sum(self.deployments.values())
+        return sum(self.parts.values())
 
 
 def crn(region: str, part: str) -> str:
@@ -137,7 +149,7 @@ def render(formation: Formation, values: FormationValues, kubectl: str = "kubect
         raise HarnessError(f"the manifests in {folder} have no Deployment")
     config = formation.config(values)
     for item in plain:
-        if item["kind"] == "Deployment":
+        if item["kind"] in RUNNING:
             _fill_in(item["spec"]["template"], formation.name, values.images[formation.name], config)
             if values.source is ImageSource.UPSTREAM and formation.upstream:
                 formation.upstream(item["spec"]["template"]["spec"])
@@ -147,9 +159,9 @@ def render(formation: Formation, values: FormationValues, kubectl: str = "kubect
     return objects
 
 
-def images_of(deployment: dict[str, Any]) -> list[str]:
-    """Return the references of all images of a Deployment's pods, each once."""
-    spec = deployment["spec"]["template"]["spec"]
+def images_of(running: dict[str, Any]) -> list[str]:
+    """Return the references of all images of the pods of a Deployment or StatefulSet, each once."""
+    spec = running["spec"]["template"]["spec"]
     return sorted({container["image"] for container in [*spec.get("initContainers", []), *spec["containers"]]})
 
 

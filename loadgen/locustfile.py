@@ -1,6 +1,7 @@
 """The load as Locust runs it: `locust -f loadgen/locustfile.py --host http://ADDRESS:8181 MdsUser`.
 
-One user class an engine: MdsUser, PrestoUser, SparkUser, chosen by name or with `--class-picker` on Locust's web page.
+One user class an engine (MdsUser, MilvusUser, PrestoUser, SparkUser), chosen by name or with `--class-picker` on
+Locust's web page.
 One user is a constant stream of arrivals, not a person who waits for answers: `--arrivals-per-s` for each user.
 Locust's own web page, statistics and distributed mode work as ever. With `--run-folder` every request, write and
 workload is written down for the judge.
@@ -40,7 +41,8 @@ _FAILED = "load_failed"
 
 @events.init_command_line_parser.add_listener
 def _options(parser: ArgumentParser) -> None:
-    for engine, name in (("mds", "MDS"), ("presto", "Presto"), ("spark", "Spark's submission service")):
+    names = {"mds": "MDS", "milvus": "Milvus", "presto": "Presto", "spark": "Spark's submission service"}
+    for engine, name in names.items():
         parser.add_argument(f"--{engine}-url", type=str, default="", help=f"Address of {name} (that of --host).")
     parser.add_argument("--presto-user", type=str, default="load", help="Name to ask Presto as (load).")
     parser.add_argument(
@@ -202,6 +204,19 @@ class MdsUser(EngineUser):
     def make_clients(self, base_url: str, _options: Namespace, notebook: Notebook) -> Clients:
         """Return clients with tables in a namespace of their own."""
         return MdsClients(base_url, f"load_{secrets.token_hex(4)}", notebook)
+
+
+class MilvusUser(EngineUser):
+    """Clients of Milvus."""
+
+    engine = "milvus"
+
+    def make_clients(self, base_url: str, _options: Namespace, notebook: Notebook) -> Clients:
+        """Return clients with collections of their own."""
+        # a second of work, which the loads of other engines need not do
+        from loadgen.milvus import MilvusClients  # noqa: PLC0415
+
+        return MilvusClients(base_url, notebook)
 
 
 class PrestoUser(EngineUser):

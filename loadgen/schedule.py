@@ -21,10 +21,20 @@ CYCLES = {
     "mds": ("plan_query", "list_namespaces", "commit_snapshot", "load_table", "commit_snapshot"),
     "presto": ("count_nations", "save_query", "count_orders"),
     "spark": ("job_status", "job_status", "job_status", "list_jobs"),
+    "milvus": (
+        "search",
+        "insert",
+        "describe_collection",
+        "insert",
+        "search",
+        "insert",
+        "query",
+        "create_partition",
+    ),
 }
 # Arrivals a second of each user where nothing else is asked for. Two replicas of MDS carry its arrivals and one does
 # not, which is what S5.mds.two-zones turns on. Queries of Presto are many times dearer.
-ARRIVALS_PER_S = {"mds": 5.0, "presto": 1.5, "spark": 2.0}
+ARRIVALS_PER_S = {"mds": 5.0, "presto": 1.5, "spark": 2.0, "milvus": 4.0}
 # An engine that plans a query over many tables asks for all of them at once.
 TABLES_OF_A_PLAN = 12
 # Of every so many commits one creates a table instead, for the tables that are retired.

@@ -36,6 +36,7 @@ OTHER_PROGRAMS = {
     "github.com/containerd/containerd/v2/cmd/ctr": "ctr",
     "github.com/versity/versitygw/cmd/versitygw": "versitygw",
 }
+_NODE = (*(f"k8s.io/kubernetes/cmd/{name}" for name in KUBERNETES_PROGRAMS), *OTHER_PROGRAMS)
 KIND = "sigs.k8s.io/kind"
 
 # File systems that no node uses; without them containerd needs no C library.
@@ -76,14 +77,18 @@ def kind_program() -> Path:
     return artefact("kind", _key(KIND), build) / "kind"
 
 
+def node_programs_key() -> str:
+    """Return the key of what `node_programs` are made of."""
+    return _key(*_NODE)
+
+
 def node_programs() -> Path:
     """Return the folder of all programs of a node, compiled where they are not there yet (about 13 min)."""
-    packages = [f"k8s.io/kubernetes/cmd/{name}" for name in KUBERNETES_PROGRAMS] + list(OTHER_PROGRAMS)
 
     def build(folder: Path) -> None:
-        count = len(packages)
+        count = len(_NODE)
         with step(f"compile {count} programs", lambda: f"({len(list(folder.iterdir()))} of {count} are linked)"):
-            _build(folder, packages, "compile-programs")
+            _build(folder, list(_NODE), "compile-programs")
             (folder / "server").rename(folder / OTHER_PROGRAMS["go.etcd.io/etcd/server/v3"])
 
-    return artefact("programs", _key(*packages), build)
+    return artefact("programs", node_programs_key(), build)

@@ -59,16 +59,17 @@ def chaos(*arguments: str, timeout: float = 600) -> Ran:
 
 @dataclass(frozen=True)
 class Lakehouse:
-    """The shared region with some formations up."""
+    """The shared region with some formations up; it goes with the tests where it was `made` for them."""
 
     region: Region
     engine: Engine
+    made: bool
     formations: tuple[Formation, ...]
 
     @classmethod
-    def deployed(cls, region: Region, formations: tuple[Formation, ...]) -> Lakehouse:
+    def deployed(cls, region: Region, made: bool, formations: tuple[Formation, ...]) -> Lakehouse:  # noqa: FBT001 - as `shared` has it
         """Deploy these formations, and no others."""
-        lakehouse = cls(region, find_engine(), formations)
+        lakehouse = cls(region, find_engine(), made, formations)
         lakehouse.deploy()
         return lakehouse
 

@@ -59,6 +59,14 @@ def shorten(
     return path
 
 
+def without_recovery(experiment: Path) -> Path:
+    """Let an experiment not wait for the engines to recover, for tests of what is known before."""
+    document: dict[str, Any] = yaml.safe_load(experiment.read_text())
+    document["method"] = [one for one in document["method"] if one["provider"]["func"] != "await_recovery"]
+    experiment.write_text(yaml.safe_dump(document, sort_keys=False))
+    return experiment
+
+
 def hurried(folder: Path, deadline_s: float) -> Path:
     """Write the contract with a shorter time for the recovery, so that a test need not wait out two minutes."""
     document: dict[str, Any] = yaml.safe_load((PROJECT / "contract.yaml").read_text())

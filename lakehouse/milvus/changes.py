@@ -10,8 +10,8 @@ from pymilvus.grpc_gen import milvus_pb2 as pb
 from lakehouse.milvus import metadata as meta
 from lakehouse.milvus.metadata import Snapshot, thing
 
-type Puts = dict[str, dict[str, Any]]
-type Change = tuple[Puts, list[str]]
+Puts = dict[str, dict[str, Any]]
+Change = tuple[Puts, list[str]]
 
 # Of the database `default`, which is always there.
 _DEFAULT = 1

@@ -50,7 +50,7 @@ MISSING = (
     "ReleasePartitions",
     "ManualCompaction",
 )
-type Handler = Callable[[Any, Any, Any], Message]
+Handler = Callable[[Any, Any, Any], Message]
 
 
 class ReplicaServicer(MilvusServicer):  # type: ignore[misc] # the engine's package has no types

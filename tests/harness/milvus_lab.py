@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import httpx
+import pytest
 from pymilvus import MilvusClient
 
 from gameday.paths import PROJECT
@@ -19,6 +20,8 @@ from gameday.waiting import wait_until
 from lakehouse.kafka_packages import kafka_packages
 from nodeimage.programs import node_programs
 
+# There is one lab for all tests that use it, so they run in one process.
+GROUP = pytest.mark.xdist_group("milvus")
 KEY, SECRET = "accesskey", "secretkey"
 BUCKET = "vectors"
 _DEADLINE_S = 60.0

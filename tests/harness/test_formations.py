@@ -13,10 +13,13 @@ from gameday.errors import UsageError
 from gameday.paths import PROJECT
 from gameday.topology import load_topology
 from lakehouse import provider
-from lakehouse.formation import Formation, FormationValues, instance, render
-from lakehouse.formations import FORMATIONS
+from lakehouse.formation import RUNNING, Formation, FormationValues, instance, render
+from lakehouse.formations import DEPLOYABLE, FORMATIONS
 from lakehouse.mds.settings import read_settings
 from lakehouse.mds_formation import MDS
+from lakehouse.milvus.settings import read_settings as read_milvus_settings
+from lakehouse.milvus_formation import ETCD, KAFKA, MILVUS
+from lakehouse.volumes import STORAGE_CLASS, volumes
 
 
 def objects(values: FormationValues = VALUES) -> dict[str, dict[str, Any]]:
@@ -30,7 +33,7 @@ def pod(values: FormationValues = VALUES) -> dict[str, Any]:
     return template
 
 
-@pytest.mark.parametrize("formation", FORMATIONS, ids=lambda formation: formation.name)
+@pytest.mark.parametrize("formation", DEPLOYABLE, ids=lambda formation: formation.name)
 def test_settings_come_before_pods_and_all_carry_the_name_of_their_formation(formation: Formation) -> None:
     """Objects are in an order in which each finds what it needs; label and CRN say what belongs together."""
     made = render(formation, VALUES, program("kubectl"))
@@ -44,24 +47,25 @@ def test_settings_come_before_pods_and_all_carry_the_name_of_their_formation(for
     assert namespace["metadata"]["annotations"]["lakehouse/formations"] == "mds,spark"
 
 
-@pytest.mark.parametrize("formation", FORMATIONS, ids=lambda formation: formation.name)
+@pytest.mark.parametrize("formation", DEPLOYABLE, ids=lambda formation: formation.name)
 def test_a_formation_is_what_its_manifests_say(formation: Formation) -> None:
     """Replicas, image, requests, entrance: the list of formations and the manifests agree."""
     made = render(formation, VALUES, program("kubectl"))
-    deployments = [item for item in made if item["kind"] == "Deployment"]
-    assert {item["metadata"]["name"]: item["spec"]["replicas"] for item in deployments} == dict(formation.deployments)
-    for item in deployments:
+    running = [item for item in made if item["kind"] in RUNNING]
+    assert {item["metadata"]["name"]: item["spec"]["replicas"] for item in running} == formation.parts
+    for item in running:
         template = item["spec"]["template"]
         assert template["metadata"]["labels"]["app.kubernetes.io/name"] == item["metadata"]["name"]
         assert template["metadata"]["labels"]["lakehouse/formation"] == formation.name
         containers = template["spec"]["containers"] + template["spec"].get("initContainers", [])
         assert {one["image"] for one in containers} == {VALUES.images[formation.name]}
         assert all({"cpu", "memory"} <= set(one["resources"]["requests"]) for one in template["spec"]["containers"])
-        assert "volumeClaimTemplates" not in item["spec"]
+        claims = [one["spec"]["storageClassName"] for one in item["spec"].get("volumeClaimTemplates", [])]
+        assert claims == ([STORAGE_CLASS] if item["metadata"]["name"] in formation.stateful else [])
     ports = [port for item in made if item["kind"] == "Service" for port in item["spec"]["ports"]]
     assert formation.entrance.node_port in [port.get("nodePort") for port in ports]
     covered = [item["spec"]["selector"]["matchLabels"] for item in made if item["kind"] == "PodDisruptionBudget"]
-    several = {name for name, count in formation.deployments.items() if count > 1}
+    several = {name for name, count in formation.parts.items() if count > 1}
     assert several <= {labels["app.kubernetes.io/name"] for labels in covered}
 
 
@@ -89,6 +93,32 @@ def test_mds_accepts_the_settings_that_it_is_given() -> None:
     assert read.s3_endpoint == "http://10.89.0.8:7070"
     assert not {"pw-of-database", "key", "secret"} & set(public.values())
     assert pod()["spec"]["enableServiceLinks"] is False  # else Kubernetes overwrites MDS_PORT
+
+
+def test_milvus_accepts_the_settings_that_it_is_given_and_finds_its_members() -> None:
+    """What ConfigMap and Secret say, the service reads; etcd and brokers have the names that it is told."""
+    made = {(item["kind"], item["metadata"]["name"]): item for item in render(MILVUS, VALUES, program("kubectl"))}
+    public, secret = made["ConfigMap", "milvus"]["data"], made["Secret", "milvus"]["stringData"]
+    read = read_milvus_settings({**public, **secret, "POD_NAME": "milvus-0"})
+    assert read.etcd_endpoints == tuple(f"{ETCD}-{number}.{ETCD}:2379" for number in range(3))
+    assert read.s3_endpoint == "http://10.89.0.8:7070"
+    assert not {"key", "secret"} & set(public.values())
+    command = made["StatefulSet", ETCD]["spec"]["template"]["spec"]["containers"][0]["command"]
+    peers = ",".join(f"{ETCD}-{number}=http://{ETCD}-{number}.{ETCD}:2380" for number in range(3))
+    assert f"--initial-cluster={peers}" in command
+    broker = made["StatefulSet", KAFKA]["spec"]["template"]["spec"]["containers"][0]["env"]
+    controllers = next(one["value"] for one in broker if one["name"] == "KAFKA_CONTROLLERS")
+    assert controllers == ",".join(f"{number}@{KAFKA}-{number}.{KAFKA}:9093" for number in range(3))
+
+
+def test_every_node_has_volumes_that_it_alone_can_mount() -> None:
+    """As many as asked for, each with a folder of its own."""
+    storage_class, *made = volumes(["node-1", "node-2"], 2)
+    assert storage_class["metadata"]["name"] == STORAGE_CLASS
+    assert [item["metadata"]["name"] for item in made] == ["node-1-0", "node-1-1", "node-2-0", "node-2-1"]
+    assert made[0]["spec"]["local"]["path"] != made[1]["spec"]["local"]["path"]
+    (term,) = made[2]["spec"]["nodeAffinity"]["required"]["nodeSelectorTerms"]
+    assert term["matchExpressions"] == [{"key": "kubernetes.io/hostname", "operator": "In", "values": ["node-2"]}]
 
 
 def test_other_settings_are_rolled_out() -> None:

@@ -27,7 +27,7 @@ from gameday.paths import PROJECT
 from gameday.report import _run_facts
 from gameday.run import open_folder
 from gameday.topology import load_topology
-from lakehouse import deploy, images, mds_image, spark_image
+from lakehouse import deploy, images, python_packages, spark_image
 from lakehouse.formation import Formation, FormationValues, ImageSource, images_of, render
 from lakehouse.formations import FORMATIONS
 from lakehouse.spark import additions, submission
@@ -243,7 +243,7 @@ def test_our_image_of_spark_has_what_is_copied_from_it(tmp_path: Path) -> None:
         kinds = {member.name: member.islnk() for member in tar}
     assert f"{additions.JARS}/iceberg.jar".lstrip("/") in kinds
     assert kinds["opt/spark/jars/iceberg.jar"] != kinds["opt/spark/added/iceberg.jar"]
-    assert additions.PROGRAMS == mds_image.SITE
+    assert additions.PROGRAMS == python_packages.SITE
 
 
 @pytest.mark.parametrize(

@@ -21,6 +21,6 @@ def test_the_declared_rates_are_those_of_the_cycle(engine: str) -> None:
 
 def test_an_engine_without_a_load_is_refused() -> None:
     """Asking for the load of an engine that has none is bad input, said in a sentence."""
-    with pytest.raises(UsageError, match="milvus"):
-        declared_rates("milvus", 1.0)
+    with pytest.raises(UsageError, match="hive"):
+        declared_rates("hive", 1.0)
     assert set(ARRIVALS_PER_S) == set(CYCLES)

@@ -11,6 +11,7 @@ import pytest
 import yaml
 from kubernetes import client
 from lab import Lakehouse, Shortened, command
+from shortening import without_recovery
 
 from gameday.errors import ExitCode
 from gameday.regions import api_client
@@ -64,9 +65,8 @@ def test_replicas_bound_to_the_lost_zone_break_the_promise_of_one_zone(
             "initContainers": [{"name": "migrate", "resources": small}],
         }
     )
-    document = yaml.safe_load(
-        shortened("zone-with-neither", promises=("S5.mds.one-zone",), observe_s=20, baseline_s=10).read_text()
-    )
+    path = shortened("zone-with-neither", promises=("S5.mds.one-zone",), observe_s=20, baseline_s=10)
+    document = yaml.safe_load(without_recovery(path).read_text())
     # nobody comes back while the zone is lost, so that is not waited for
     document["method"] = [item for item in document["method"] if "healthy zones" not in item["name"]]
     experiment = tmp_path / "bound.yaml"
@@ -82,7 +82,9 @@ def test_replicas_without_a_limit_break_the_promise_of_two_zones(
     """One replica without its limit carries the whole load: no impact with two zones lost, exit code 1."""
     mds_alone.deploy(max_concurrent_requests=0)
     try:
-        experiment = shortened("two-zones", promises=("S5.mds.two-zones",), observe_s=30, baseline_s=10)
+        experiment = without_recovery(
+            shortened("two-zones", promises=("S5.mds.two-zones",), observe_s=30, baseline_s=10)
+        )
         ran, verdicts = mds_alone.run(experiment, tmp_path / "runs")
     finally:
         mds_alone.deploy()
@@ -92,7 +94,8 @@ def test_replicas_without_a_limit_break_the_promise_of_two_zones(
 
 def test_a_fault_that_does_nothing_is_inconclusive(mds_alone: Lakehouse, shortened: Shortened, tmp_path: Path) -> None:
     """An injection that returns without having broken anything is found out by the proof: inconclusive, exit code 2."""
-    experiment = shortened("two-zones", promises=("S5.mds.two-zones", "S5.customer"), observe_s=10, baseline_s=5)
+    promises = ("S5.mds.two-zones", "S5.customer")
+    experiment = without_recovery(shortened("two-zones", promises=promises, observe_s=10, baseline_s=5))
     program = Path(__file__).with_name("chaos_with_an_idle_fault.py")
     options = ["--region", mds_alone.region.name, "--runs", str(tmp_path / "runs")]
     ran = command(sys.executable, str(program), "run", *options, str(experiment))
@@ -102,7 +105,8 @@ def test_a_fault_that_does_nothing_is_inconclusive(mds_alone: Lakehouse, shorten
 
 def test_a_probe_that_raises_is_never_a_success(mds_alone: Lakehouse, shortened: Shortened, tmp_path: Path) -> None:
     """Chaos Toolkit calls a run with a failed probe completed; here it is a harness error, exit code 3."""
-    document = yaml.safe_load(shortened("zone-drain", promises=("S5.customer",), observe_s=5, baseline_s=5).read_text())
+    path = shortened("zone-drain", promises=("S5.customer",), observe_s=5, baseline_s=5)
+    document = yaml.safe_load(without_recovery(path).read_text())
     raising = {
         "type": "probe",
         "name": "ask for what cannot be asked",

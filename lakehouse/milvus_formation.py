@@ -1,0 +1,52 @@
+"""The formation of Milvus: the settings of its replicas, and what it declares.
+
+The server is a stand-in (`lakehouse/milvus`), which no registry is needed for; etcd and Kafka are real.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from lakehouse.formation import Entrance, Formation, FormationValues, config_map, secret
+from lakehouse.provider import OBJECT_STORE_PORT, REGION_OF_STORE, VECTOR_BUCKET
+
+NAME = "milvus"
+ETCD, KAFKA = "milvus-etcd", "milvus-kafka"
+MEMBERS, REPLICAS = 3, 2
+PORT, NODE_PORT = 19530, 30530
+HEALTH_PORT, HEALTH_NODE_PORT, HEALTH = 9091, 30991, "/healthz"
+# Where in the customer's bucket Milvus keeps its segments.
+ROOT_PATH = "files"
+# A replica that etcd has not heard of for so long has lost its session, and ends.
+SESSION_TTL_S = 10
+FLUSH_EVERY_S = 10
+
+
+def config(values: FormationValues) -> list[dict[str, Any]]:
+    """Return the ConfigMap and the Secret that a replica reads its settings from."""
+    settings = {
+        "MILVUS_ETCD_ENDPOINTS": ",".join(f"{ETCD}-{number}.{ETCD}:2379" for number in range(MEMBERS)),
+        "MILVUS_KAFKA_BROKERS": ",".join(f"{KAFKA}-{number}.{KAFKA}:9092" for number in range(MEMBERS)),
+        "MILVUS_LOG_COPIES": str(MEMBERS),
+        "MILVUS_BUCKET": VECTOR_BUCKET,
+        "MILVUS_ROOT_PATH": ROOT_PATH,
+        "MILVUS_S3_ENDPOINT": f"http://{values.object_store_address}:{OBJECT_STORE_PORT}",
+        "MILVUS_S3_REGION": REGION_OF_STORE,
+        "MILVUS_DATA": "/tmp/milvus",  # noqa: S108 - a folder of the pod, which ends with it
+        "MILVUS_PORT": str(PORT),
+        "MILVUS_HEALTH_PORT": str(HEALTH_PORT),
+        "MILVUS_SESSION_TTL_SECONDS": str(SESSION_TTL_S),
+        "MILVUS_FLUSH_SECONDS": str(FLUSH_EVERY_S),
+    }
+    secrets = {"MILVUS_S3_ACCESS_KEY": values.object_store_key, "MILVUS_S3_SECRET_KEY": values.object_store_secret}
+    return [config_map(NAME, NAME, settings), secret(NAME, NAME, secrets)]
+
+
+MILVUS = Formation(
+    name=NAME,
+    deployments={NAME: REPLICAS},
+    stateful={ETCD: MEMBERS, KAFKA: MEMBERS},
+    entrance=Entrance(PORT, NODE_PORT, HEALTH, health_port=HEALTH_PORT, health_node_port=HEALTH_NODE_PORT),
+    config=config,
+    declared={"milvus.session-ttl_s": SESSION_TTL_S, "milvus.flush-every_s": FLUSH_EVERY_S},
+)

@@ -1,0 +1,165 @@
+"""What clients of Milvus do: search with known neighbours, insert, query, read metadata and change it."""
+
+from __future__ import annotations
+
+import random
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import grpc
+import grpc.experimental.gevent
+import numpy as np
+from pymilvus import MilvusClient, MilvusException
+from pymilvus.exceptions import ErrorCode
+
+from gameday.errors import HarnessError
+from gameday.records import LedgerState
+from loadgen.flights import Ended, Flights, Notebook
+from loadgen.schedule import operation
+
+ENGINE = "milvus"
+DIMENSION = 16
+# Rows that stay as they are, so that their nearest neighbours are known.
+_KNOWN_ROWS = 512
+_ASKED = 32
+# Recall is a mean: an index may miss a neighbour of one question.
+_ASKED_AT_ONCE = 8
+_LIMIT = 10
+# What the published quick-start expects of an index; below that an answer is wrong.
+RECALL_MIN = 0.95
+_TIMEOUT_S = 10.0
+_PREPARE_TIMEOUT_S = 60.0
+
+# calls wait side by side, as everything of a load does
+grpc.experimental.gevent.init_gevent()
+
+
+@dataclass
+class Known:
+    """Vectors, questions, and the keys of each question's nearest neighbours by an exact search."""
+
+    vectors: list[list[float]]
+    asked: list[list[float]]
+    nearest: list[set[int]] = field(default_factory=list)
+
+    @classmethod
+    def made(cls, seed: int) -> Known:
+        """Return what a seed makes; the same for the same one."""
+        source = np.random.default_rng(seed)
+        vectors = source.random((_KNOWN_ROWS, DIMENSION), dtype=np.float32)
+        asked = source.random((_ASKED, DIMENSION), dtype=np.float32)
+        distances = ((asked[:, None] - vectors[None]) ** 2).sum(axis=2)
+        nearest = [set(map(int, row)) for row in np.argsort(distances, axis=1)[:, :_LIMIT]]
+        return cls(vectors.tolist(), asked.tolist(), nearest)
+
+
+class MilvusClients:
+    """The clients of one Locust user: a collection that is searched, one that grows, and partitions that are added."""
+
+    def __init__(self, base_url: str, notebook: Notebook) -> None:
+        """Work in collections of the user's own at `base_url`, and write down in `notebook` what is seen."""
+        self._base_url = base_url
+        self._notebook = notebook
+        self._flights = Flights(notebook)
+        run = secrets.token_hex(4)
+        self.searched, self.growing = f"searched_{run}", f"growing_{run}"
+        self._random = random.Random(run)  # noqa: S311 - which question is asked is no secret
+        self._known = Known.made(7)
+        self._rows = self._partitions = 0
+        self._connected: MilvusClient | None = None
+
+    @property
+    def _client(self) -> MilvusClient:
+        if self._connected is None:
+            raise HarnessError("the load of Milvus was not prepared")
+        return self._connected
+
+    def prepare(self) -> None:
+        """Make the collections and fill the one that is searched; raises HarnessError where Milvus does not let us."""
+        try:
+            self._connected = MilvusClient(self._base_url, timeout=_PREPARE_TIMEOUT_S)
+            for name in (self.searched, self.growing):
+                self._client.create_collection(name, dimension=DIMENSION, metric_type="L2", consistency_level="Strong")
+            rows = [{"id": key, "vector": vector} for key, vector in enumerate(self._known.vectors)]
+            self._client.insert(self.searched, rows)
+            self._client.flush(self.searched)
+            ended = self._search()
+        except MilvusException as error:
+            raise HarnessError(f"the collections of the load were not made: {_told(error)}") from error
+        if ended.error:
+            raise HarnessError(f"the first search of the load failed: {ended.error}")
+
+    def arrive(self, number: int, due: float) -> None:
+        """Carry out the operation of an arrival that was due at a moment (monotonic seconds)."""
+        name = operation(ENGINE, number)
+        do: dict[str, Callable[[], Ended]] = {
+            "search": self._search,
+            "insert": self._insert,
+            "query": self._query,
+            "describe_collection": self._describe,
+            "create_partition": self._create_partition,
+        }
+        self._flights.spawn(name, due, lambda: _ended(do[name]))
+
+    def finish(self) -> None:
+        """Wait 5 s for what is in flight, and write down the rest as unfinished."""
+        self._flights.finish()
+
+    def _search(self) -> Ended:
+        numbers = self._random.sample(range(_ASKED), _ASKED_AT_ONCE)
+        asked = [self._known.asked[number] for number in numbers]
+        found = self._client.search(self.searched, data=asked, limit=_LIMIT, timeout=_TIMEOUT_S)
+        pairs = zip(found, (self._known.nearest[number] for number in numbers), strict=True)
+        recall = sum(len({hit["id"] for hit in hits} & nearest) for hits, nearest in pairs) / _LIMIT / len(numbers)
+        return Ended(None if recall >= RECALL_MIN else f"wrong result: recall {recall:.2f}")
+
+    def _query(self) -> Ended:
+        key = self._random.randrange(_KNOWN_ROWS)
+        found = self._client.query(self.searched, ids=[key], output_fields=["id"], timeout=_TIMEOUT_S)
+        keys = [row["id"] for row in found]
+        return Ended(None if keys == [key] else f"wrong result: {keys} instead of [{key}]")
+
+    def _describe(self) -> Ended:
+        seen = self._client.describe_collection(self.searched, timeout=_TIMEOUT_S)
+        return Ended(None if seen["collection_name"] == self.searched else f"wrong result: {str(seen)[:100]}")
+
+    def _insert(self) -> Ended:
+        self._rows += 1
+        key = self._rows
+        row = {"id": key, "vector": [self._random.random() for _ in range(DIMENSION)]}
+        return self._write(self.growing, str(key), lambda: self._client.insert(self.growing, [row], timeout=_TIMEOUT_S))
+
+    def _create_partition(self) -> Ended:
+        self._partitions += 1
+        name = f"p{self._partitions}"
+
+        def create() -> object:
+            return self._client.create_partition(self.growing, name, timeout=_TIMEOUT_S)
+
+        return self._write(f"{self.growing}/partitions", name, create)
+
+    def _write(self, place: str, item: str, do: Callable[[], object]) -> Ended:
+        state: LedgerState = "unknown"
+        self._notebook.ledger(place, item, "attempted")
+        try:
+            do()
+            state = "acknowledged"
+        finally:
+            self._notebook.ledger(place, item, state)
+        return Ended()
+
+
+def _ended(do: Callable[[], Ended]) -> Ended:
+    try:
+        return do()
+    except MilvusException as error:
+        return Ended(_told(error))
+    except grpc.RpcError as error:
+        # what pymilvus does not put into words of its own, such as an answer that did not come in time
+        return Ended(f"{error.code().name}: {' '.join(str(error.details()).split())[:200]}")
+
+
+def _told(error: MilvusException) -> str:
+    name = ErrorCode(error.code).name if error.code in set(ErrorCode) else f"code {error.code}"
+    return f"{name}: {' '.join(str(error.message).split())[:200]}"
