@@ -12,6 +12,7 @@ from gameday.records import LedgerEntry, ReadBack
 from gameday.timeline import now
 
 _TIMEOUT_S = 10.0
+_READ_S = 30.0
 _AGAIN_AFTER_S = 0.5
 _PARTITIONS = "/partitions"
 
@@ -50,9 +51,6 @@ def _items(base_url: str, place: str) -> list[str]:
         return []
     if place.endswith(_PARTITIONS):
         return sorted(client.list_partitions(collection, timeout=_TIMEOUT_S))
-    rows = client.query_iterator(collection, batch_size=1000, output_fields=["id"], consistency_level="Strong")
-    found: list[str] = []
-    while page := rows.next():
-        found += [str(row["id"]) for row in page]
-    rows.close()
-    return sorted(found)
+    # at once: page by page the engine may give a row twice, and another not at all
+    rows = client.query(collection, filter="id >= 0", output_fields=["id"], consistency_level="Strong", timeout=_READ_S)
+    return sorted(str(row["id"]) for row in rows)

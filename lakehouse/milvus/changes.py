@@ -5,28 +5,55 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from milvus_lite.adapter.grpc.translators.index import kv_pairs_to_index_params_dict
 from pymilvus.grpc_gen import milvus_pb2 as pb
 
 from lakehouse.milvus import metadata as meta
-from lakehouse.milvus.metadata import Snapshot, thing
+from lakehouse.milvus.metadata import Entry, Snapshot, thing
 
 Puts = dict[str, dict[str, Any]]
 Change = tuple[Puts, list[str]]
 
 # Of the database `default`, which is always there.
 _DEFAULT = 1
+# Those that the engine can build; others it would refuse only where there are rows, in one replica and not in the next.
+_INDEX_TYPES = (
+    "AUTOINDEX", "FLAT", "BRUTE_FORCE", "HNSW", "HNSW_SQ", "IVF_FLAT", "IVF_SQ8", "SPARSE_INVERTED_INDEX", "INVERTED",
+)  # fmt: skip
 
 
-class NoSuchCollection(LookupError):
-    """There is no collection of this name, although the engine has it: it was dropped meanwhile."""
+class Refused(ValueError):
+    """A change that is not made, in words for the client."""
 
 
 def change_of(method: str, request: Any, seen: Snapshot) -> Change:  # noqa: ANN401 - any request of the service
     """Return what a request of one of CHANGING puts and deletes, given the metadata before it.
 
-    Raises NoSuchCollection where that has no collection to change.
+    Raises Refused where that has no collection to change.
     """
     return CHANGING[method](request, seen)
+
+
+def prepared(method: str, request: Any, seen: Snapshot) -> Any:  # noqa: ANN401
+    """Return a request by the collection's own name, and by the field of an index; raises Refused for what is amiss.
+
+    An alias may be another's tomorrow, and the engine knows indexes by their fields.
+    """
+    made = type(request)()
+    made.CopyFrom(request)
+    if method not in ("CreateCollection", "CreateDatabase", "DropDatabase", "DropAlias"):
+        made.collection_name = seen.name(made.db_name, made.collection_name)
+    if method == "CreateIndex":
+        index_type = str(kv_pairs_to_index_params_dict(made.extra_params)["index_type"]).upper()
+        if index_type not in _INDEX_TYPES:
+            raise Refused(f"this stand-in for Milvus has no index {index_type!r}, only {', '.join(_INDEX_TYPES)}")
+    if method == "DropIndex" and seen.collection(made.db_name, made.collection_name) is not None:
+        matched = _indexes(made, seen)
+        if not matched:
+            raise Refused(f"there is no index {made.index_name or made.field_name!r}")
+        if made.index_name or made.field_name:
+            made.field_name = str(matched[0].value["field"])
+    return made
 
 
 def _create_database(request: Any, seen: Snapshot) -> Change:  # noqa: ANN401
@@ -82,15 +109,22 @@ def _create_index(request: Any, seen: Snapshot) -> Change:  # noqa: ANN401
 
 
 def _drop_index(request: Any, seen: Snapshot) -> Change:  # noqa: ANN401
+    return {}, [one.key for one in _indexes(request, seen)]
+
+
+def _indexes(request: Any, seen: Snapshot) -> list[Entry]:  # noqa: ANN401
+    """Return the indexes that a request names by their own name or their field, all where it names none."""
     own = seen.of_kind(f"{meta.INDEXES}{_collection(request, seen)}/")
     named = {request.field_name, request.index_name} - {""}
-    return {}, [one.key for one in own if not named or named & {one.value["field"], one.value["name"]}]
+    return [one for one in own if not named or named & {one.value["field"], one.value["name"]}]
 
 
 def _load(request: Any, seen: Snapshot) -> Change:  # noqa: ANN401
     names = {"db_name": request.db_name, "collection_name": request.collection_name}
     value = _value("LoadCollection", request, "ReleaseCollection", pb.ReleaseCollectionRequest(**names))
-    return {f"{meta.LOADS}{_collection(request, seen)}": value}, []
+    key = f"{meta.LOADS}{_collection(request, seen)}"
+    # put anew it would be released and loaded under those who search
+    return {} if key in seen.entries else {key: value}, []
 
 
 def _release(request: Any, seen: Snapshot) -> Change:  # noqa: ANN401
@@ -130,7 +164,7 @@ CHANGING: dict[str, Callable[[Any, Snapshot], Change]] = {
 def _collection(request: Any, seen: Snapshot) -> int:  # noqa: ANN401
     number = seen.collection(request.db_name, request.collection_name)
     if number is None:
-        raise NoSuchCollection(f"there is no collection {request.collection_name!r}")
+        raise Refused(f"there is no collection {request.collection_name!r}")
     return number
 
 

@@ -15,9 +15,10 @@ from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 from milvus_lite.adapter.grpc.servicer import MilvusServicer
 from milvus_lite.db import MilvusLite
+from milvus_lite.exceptions import MilvusLiteError
 from pymilvus.grpc_gen import common_pb2, milvus_pb2
 
-from lakehouse.milvus.metadata import KINDS, Entry, Snapshot
+from lakehouse.milvus.metadata import COLLECTIONS, KINDS, LOADS, Entry, Snapshot
 from lakehouse.milvus.segments import Grown
 
 _LOG = logging.getLogger(__name__)
@@ -50,7 +51,12 @@ class Engine:
         if partition is not None and partition.revision > write.revision:
             return failed(write.method, f"the partition {request.partition_name!r} was dropped since")
         if write.method == "Insert":
-            found = self.database.get_collection(request.collection_name, database_name=request.db_name or "default")
+            try:
+                found = self.database.get_collection(
+                    request.collection_name, database_name=request.db_name or "default"
+                )
+            except MilvusLiteError as error:
+                return failed(write.method, str(error))
             found._next_auto_id = (write.offset + 1) << _KEYS_OF_A_WRITE  # noqa: SLF001 - the engine has no option for it
         return self.call(write.method, request)
 
@@ -65,6 +71,11 @@ class Engine:
             for one in wanted.of_kind(kind):
                 if one.key not in have or have[one.key].revision != one.revision:
                     self._do(one, "method", "request")
+        for one in wanted.of_kind(COLLECTIONS):
+            # the engine begins with a collection as loaded, Milvus does not
+            if f"{LOADS}{one.value['id']}" not in want:
+                names = {"db_name": one.value["db"], "collection_name": one.value["name"]}
+                self.call("ReleaseCollection", milvus_pb2.ReleaseCollectionRequest(**names))
         self.snapshot = wanted
 
     def _do(self, entry: Entry, method: str, request: str) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 
 from etcd3gw.client import Etcd3Client
 from etcd3gw.exceptions import Etcd3Exception
+from requests import RequestException
 
 # A member whose machine is gone does not refuse, it is silent.
 _MEMBER_TIMEOUT_S = 1.5
@@ -109,10 +110,13 @@ class Etcd:
                 member = self._members[number % len(self._members)]
                 try:
                     answer: dict[str, Any] = member.post(member.get_url(path), json=body)
-                except Etcd3Exception as error:
-                    problem = " ".join(f"{error} {error.detail_text or ''}".split())[:200]
+                except (Etcd3Exception, RequestException) as error:
+                    problem = " ".join(f"{error} {getattr(error, 'detail_text', '') or ''}".split())[:200]
                     if any(words in problem for words in _NO_SUCH_REVISION):
                         raise UnknownRevision(problem) from error
+                    if type(error) is Etcd3Exception:
+                        # an answer, and no: it is the same from every member
+                        raise EtcdError(f"etcd refused: {problem}") from error
                     # the next call begins with another member
                     self._first = number + 1
                     if once and "onnection refused" not in problem:

@@ -11,6 +11,8 @@ from pymilvus.client.types import LoadState
 
 PATH = "/healthz"
 _TIMEOUT_S = 3.0
+# Less than who asks waits for: looks that nobody waits for any more would only be in the way.
+_BUSY_S = 0.4
 _VECTORS = (DataType.FLOAT_VECTOR,)
 
 
@@ -25,16 +27,19 @@ class Health:
 
     def problem(self) -> str | None:
         """Return why the replica does not serve, None where it does. Collections take turns."""
-        with self._lock:
-            try:
-                self._client = self._client or MilvusClient(self._address, timeout=_TIMEOUT_S)
-                names = sorted(self._client.list_collections(timeout=_TIMEOUT_S))
-                if names:
-                    self._turn += 1
-                    self._search(self._client, names[self._turn % len(names)])
-            except Exception as error:  # noqa: BLE001 - whatever keeps a client from searching is the answer
-                self._client = None
-                return " ".join(str(error).split())[:300] or type(error).__name__
+        if not self._lock.acquire(timeout=_BUSY_S):
+            return "an earlier look has not ended"
+        try:
+            self._client = self._client or MilvusClient(self._address, timeout=_TIMEOUT_S)
+            names = sorted(self._client.list_collections(timeout=_TIMEOUT_S))
+            if names:
+                self._turn += 1
+                self._search(self._client, names[self._turn % len(names)])
+        except Exception as error:  # noqa: BLE001 - whatever keeps a client from searching is the answer
+            self._client = None
+            return " ".join(str(error).split())[:300] or type(error).__name__
+        finally:
+            self._lock.release()
         return None
 
     def _search(self, client: MilvusClient, name: str) -> None:

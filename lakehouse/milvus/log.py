@@ -5,6 +5,8 @@ A write is acknowledged only when it is on as many brokers as the topic asks for
 
 from __future__ import annotations
 
+import logging
+import os
 import threading
 import time
 from collections.abc import Iterator
@@ -14,11 +16,13 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Produ
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
+_LOG = logging.getLogger(__name__)
 _APPEND_DEADLINE_S = 10.0
 _END_DEADLINE_S = 5.0
 _CREATE_DEADLINE_S = 60.0
 _PAUSE_S = 1.0
 _NEVER = "-1"
+_MESSAGE_BYTES_MAX = 16 * 2**20
 
 
 class LogError(RuntimeError):
@@ -50,6 +54,10 @@ class Log:
             "bootstrap.servers": brokers,
             "broker.address.family": "v4",
             "reconnect.backoff.max.ms": 500,
+            # a leader that is silent is given up by then, and who leads in its place is asked for
+            "socket.timeout.ms": 3000,
+            "topic.metadata.refresh.interval.ms": 2000,
+            "message.max.bytes": _MESSAGE_BYTES_MAX,
         }
         self._common, self._topic = common, topic
         self._partition = TopicPartition(topic, 0)
@@ -71,6 +79,7 @@ class Log:
         It is kept for ever, on `copies` brokers, each write on a majority of them. Raises LogError after a minute.
         """
         settings = {"retention.ms": _NEVER, "retention.bytes": _NEVER, "min.insync.replicas": str(copies // 2 + 1)}
+        settings["max.message.bytes"] = str(_MESSAGE_BYTES_MAX)
         topic = NewTopic(self._topic, num_partitions=1, replication_factor=copies, config=settings)
         # kept: one that goes takes what it was asked with it
         admin = AdminClient(self._common)
@@ -107,7 +116,10 @@ class Log:
             ("revision", str(revision).encode()),
             ("token", token.encode()),
         ]
-        self._producer.produce(self._topic, value=request, headers=headers, partition=0, on_delivery=heard)
+        try:
+            self._producer.produce(self._topic, value=request, headers=headers, partition=0, on_delivery=heard)
+        except (KafkaException, BufferError) as problem:
+            raise LogError(f"the log did not take a message: {problem}") from problem
         deadline = time.monotonic() + _APPEND_DEADLINE_S + 1
         while not done.is_set() and time.monotonic() < deadline:
             self._producer.poll(0.05)
@@ -115,6 +127,9 @@ class Log:
             raise LogError("the log did not say whether it took a message")
         error, message = delivered[0]
         if error is not None:
+            if error.fatal():
+                _LOG.critical("the producer is of no use any more, nor is the replica: %s", error.str())
+                os._exit(1)
             raise LogError(f"the log did not take a message: {error.str()}")
         return int(message.offset() or 0)
 

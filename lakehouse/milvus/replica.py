@@ -17,7 +17,7 @@ from typing import Any
 
 from google.protobuf.message import Message
 
-from lakehouse.milvus.changes import NoSuchCollection, change_of
+from lakehouse.milvus.changes import Refused, change_of, prepared
 from lakehouse.milvus.engine import Engine, failed, refusal, request_of
 from lakehouse.milvus.etcd import EtcdError, UnknownRevision
 from lakehouse.milvus.log import Log, LogError, Record
@@ -28,6 +28,8 @@ from lakehouse.milvus.settings import Settings
 _LOG = logging.getLogger(__name__)
 _CATCH_UP_DEADLINE_S = 8.0
 _CHANGE_ATTEMPTS = 20
+# For an object store that is away while a replica begins.
+_STORE_PATIENCE_S = 60.0
 # Of the segments of a collection, whatever partition their rows are in; Milvus's number for all of them.
 _ALL_PARTITIONS = "-1"
 
@@ -54,6 +56,7 @@ class Replica:
         self._position = 0
         self._growing: list[Grown] = []
         self._waiting: dict[str, Future[Message]] = {}
+        self._patient_until = 0.0
 
     # --- from etcd, object store and log to an engine ---
 
@@ -63,6 +66,7 @@ class Replica:
         checkpoint = now.checkpoint(self._settings.channel)
         if checkpoint is None:
             return
+        self._patient_until = time.monotonic() + _STORE_PATIENCE_S
         self.engine.reconcile(self._at(checkpoint.revision))
         for collection in (int(one.value["id"]) for one in self.engine.snapshot.of_kind(COLLECTIONS)):
             for segment in now.segments(collection):
@@ -70,14 +74,19 @@ class Replica:
         self._position = checkpoint.offset
 
     def _load(self, collection: int, path: str) -> None:
-        try:
-            writes = self._store.read(path, collection)
-        except SegmentError as error:
-            _LOG.error("collection %d: %s", collection, error)
-            self.unreadable[collection] = str(error)
+        while True:
+            try:
+                writes = self._store.read(path, collection)
+            except SegmentError as error:
+                _LOG.error("collection %d: %s", collection, error)
+                if error.away and time.monotonic() < self._patient_until:
+                    time.sleep(1.0)
+                    continue
+                self.unreadable[collection] = str(error)
+                return
+            for one in writes:
+                self.engine.write(one)
             return
-        for one in writes:
-            self.engine.write(one)
 
     def follow(self) -> None:
         """Apply the log, from where the checkpoint was, for ever; raises LogError where the log has a hole."""
@@ -102,8 +111,12 @@ class Replica:
         collection = snapshot.collection(request.db_name, request.collection_name)
         if collection is None:
             return failed(record.method, f"there is no collection {request.collection_name!r}")
-        grown = Grown(record.offset, snapshot.revision, collection, record.method, record.request)
-        self._growing.append(grown)
+        # an alias may be another's when the segment is read
+        request.collection_name = snapshot.name(request.db_name, request.collection_name)
+        written = request.SerializeToString()
+        grown = Grown(record.offset, snapshot.revision, collection, record.method, written)
+        with self._applied:
+            self._growing.append(grown)
         return self.engine.write(grown)
 
     def _at(self, revision: int) -> Snapshot:
@@ -124,6 +137,16 @@ class Replica:
         name = getattr(request, "collection_name", "")
         collection = self.engine.snapshot.collection(request.db_name, name) if name else None
         return None if collection is None else self.unreadable.get(collection)
+
+    def begin(self) -> None:
+        """Apply all that is in the log by now, however long that takes."""
+        while True:
+            try:
+                self.catch_up()
+            except (Behind, LogError) as error:
+                _LOG.info("not ready yet: %s", error)
+            else:
+                return
 
     def catch_up(self) -> None:
         """Apply all that is in the log by now; raises Behind or LogError where that takes too long."""
@@ -149,23 +172,34 @@ class Replica:
         with self._rehearsing:
             for _ in range(_CHANGE_ATTEMPTS):
                 seen = self._metadata.read()
-                self._rehearsal.reconcile(seen)
-                answer = self._rehearsal.call(method, request)
-                if refusal(answer):
-                    return answer
                 try:
-                    revision = self._metadata.change(seen, *change_of(method, request, seen))
-                except NoSuchCollection as error:
+                    answer, revision = self._changed(method, prepared(method, request, seen), seen)
+                except Refused as error:
                     return failed(method, str(error))
                 if revision is not None:
                     break
-                # somebody else was quicker, and the rehearsal has what is not so
-                self._rehearsal.close()
-                self._rehearsal = Engine(self._settings.data / "rehearsal")
+                if refusal(answer):
+                    return answer
             else:
                 return failed(method, "metadata is changed by others all the time")
         self.mark(revision)
         return answer
+
+    def _changed(self, method: str, request: Message, seen: Snapshot) -> tuple[Message, int | None]:
+        """Rehearse a change and commit it; without a revision the engine refused it, or somebody else was quicker."""
+        self._rehearsal.reconcile(seen)
+        answer = self._rehearsal.call(method, request)
+        if refusal(answer):
+            return answer, None
+        revision: int | None = None
+        try:
+            revision = self._metadata.change(seen, *change_of(method, request, seen))
+        finally:
+            if revision is None:
+                # the rehearsal has what is not so
+                self._rehearsal.close()
+                self._rehearsal = Engine(self._settings.data / "rehearsal")
+        return answer, revision
 
     def mark(self, revision: int) -> None:
         """Give the metadata of a revision its place in the log, and apply it."""
@@ -182,11 +216,13 @@ class Replica:
         Raises EtcdError and SegmentError.
         """
         with self._flushing:
-            now = self._metadata.read()
-            before = now.checkpoint(self._settings.channel)
+            # first: the metadata that is read after it has every collection of what it covers
             with self._applied:
                 after = Checkpoint(self._position, self.engine.snapshot.revision)
-                flushed = before.offset if before else 0
+            now = self._metadata.read()
+            before = now.checkpoint(self._settings.channel)
+            flushed = before.offset if before else 0
+            with self._applied:
                 self._growing = [one for one in self._growing if one.offset >= flushed]
                 grown = [one for one in self._growing if one.offset < after.offset]
             if flushed >= after.offset:

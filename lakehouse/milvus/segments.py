@@ -17,8 +17,16 @@ _SCHEMA = pa.schema(
 )
 
 
+# What the object store's client says where the store is away, and not the object.
+_AWAY = ("NETWORK_CONNECTION", "SERVICE_UNAVAILABLE", "SLOW_DOWN", "REQUEST_TIMEOUT", "INTERNAL_FAILURE")
+
+
 class SegmentError(RuntimeError):
-    """A segment cannot be read or written."""
+    """A segment cannot be read or written; `away` where that is the store's doing, and may pass."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.away = any(word in message for word in _AWAY)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,10 +60,11 @@ class SegmentStore:
         """Return the writes of a collection's segment; raises SegmentError where it is gone or damaged."""
         try:
             with self._files.open_input_file(f"{self._folder}/{path}") as file:
-                table = pq.read_table(file, page_checksum_verification=True)
-        except (OSError, pa.ArrowException) as error:
+                table = pq.read_table(file, columns=_SCHEMA.names, page_checksum_verification=True)
+            return [Grown(collection=collection, **row) for row in table.cast(_SCHEMA).to_pylist()]
+        except Exception as error:
+            # damaged bytes may make anything of Parquet
             raise SegmentError(f"segment {path} cannot be read: {error}") from error
-        return [Grown(collection=collection, **row) for row in table.to_pylist()]
 
     def remove(self, path: str) -> None:
         """Remove a segment that nobody knows of."""

@@ -41,8 +41,9 @@ def serve(settings: Settings) -> None:
     _in_background("session", session.keep)
     replica.recover()
     _in_background("log", replica.follow)
-    replica.catch_up()
+    # before all is applied: what is flushed meanwhile need not be applied again by the next that begins
     _in_background("tending", replica.tend)
+    replica.begin()
 
     options = [("grpc.max_receive_message_length", _MESSAGE_BYTES_MAX), ("grpc.so_reuseport", 0)]
     server = grpc.server(futures.ThreadPoolExecutor(_THREADS), options=options)

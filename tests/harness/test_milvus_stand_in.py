@@ -175,6 +175,66 @@ def test_rows_of_a_dropped_partition_do_not_come_back(lab: MilvusLab, one: Milvu
     lab.end("three")
 
 
+def test_what_was_written_by_an_alias_belongs_to_the_collection(lab: MilvusLab, one: MilvusClient) -> None:
+    """Also after the alias is another's: in segments, partitions and indexes of a replica that made all anew."""
+    for name in ("first", "second"):
+        one.create_collection(name, dimension=DIMENSION, metric_type="L2")
+    one.create_alias("first", "called")
+    one.insert("called", rows(1, 2, 3))
+    one.create_partition("called", "part")
+    one.insert("called", rows(4), partition_name="part")
+    one.upsert("called", [{"id": 1, "vector": [0.5] * DIMENSION, "parity": 9}])
+    one.delete("called", ids=[2])
+    one.flush("first")
+    one.alter_alias("second", "called")
+    one.insert("called", rows(8))
+    one.flush("first")
+    lab.replica("three", flush_seconds="3600")
+    lab.await_replica("three")
+    for name in ("one", "two", "three"):
+        client = lab.client(name)
+        assert (keys(client, "first"), keys(client, "second")) == ([1, 3, 4], [8])
+        assert client.get("first", ids=[1])[0]["parity"] == 9
+        assert client.has_partition("first", "part")
+    lab.end("three")
+    one.drop_alias("called")
+    for name in ("first", "second"):
+        one.drop_collection(name)
+
+
+def test_indexes_and_load_state_are_the_same_everywhere(lab: MilvusLab, one: MilvusClient, collection: str) -> None:
+    """An index may be dropped by another replica than the one that released; one that cannot be built is refused."""
+    two = lab.client("two")
+    one.insert(collection, rows(1, 2))
+    one.release_collection(collection)
+    for client in (one, two):
+        with pytest.raises(MilvusException, match="load"):
+            client.search(collection, data=[[1.0] * DIMENSION], limit=1)
+    with pytest.raises(MilvusException, match="no index 'other'"):
+        two.drop_index(collection, "other")
+    (name,) = two.list_indexes(collection)
+    two.drop_index(collection, name)
+    wanted = one.prepare_index_params()
+    wanted.add_index("vector", index_type="DISKANN", metric_type="L2")
+    with pytest.raises(MilvusException, match="DISKANN"):
+        one.create_index(collection, wanted)
+    wanted = one.prepare_index_params()
+    wanted.add_index("vector", index_type="HNSW", metric_type="L2", params={"M": 8, "efConstruction": 64})
+    one.create_index(collection, wanted)
+    two.load_collection(collection)
+    one.load_collection(collection)
+    for client in (one, two):
+        assert client.describe_index(collection, client.list_indexes(collection)[0])["index_type"] == "HNSW"
+        (hits,) = client.search(collection, data=[[1.9] * DIMENSION], limit=1)
+        assert [hit["id"] for hit in hits] == [2]
+
+
+def test_an_insert_of_megabytes_is_taken(one: MilvusClient, collection: str) -> None:
+    """More than Kafka takes in one message by default."""
+    one.insert(collection, [{"id": key, "vector": [0.1] * DIMENSION, "text": "x" * 500} for key in range(4000)])
+    assert len(keys(one, collection)) == 4000
+
+
 def test_a_damaged_segment_is_noticed_and_harms_no_other_collection(
     lab: MilvusLab, one: MilvusClient, collection: str
 ) -> None:

@@ -41,7 +41,9 @@ def without_replacement(lakehouse: Lakehouse, tmp_path_factory: pytest.TempPathF
     try:
         yield lakehouse.run(experiment, folder / "runs", "--contract", str(hurried(folder, HURRY_S)))
     finally:
-        lakehouse.deploy()
+        # at the end of the module: no other of its tests loses executors
+        if not lakehouse.made:
+            lakehouse.deploy()
 
 
 def test_executors_that_are_not_replaced_break_the_promise(without_replacement: Outcome) -> None:

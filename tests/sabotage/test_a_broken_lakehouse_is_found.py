@@ -65,7 +65,7 @@ def test_replicas_bound_to_the_lost_zone_break_the_promise_of_one_zone(
             "initContainers": [{"name": "migrate", "resources": small}],
         }
     )
-    path = shortened("zone-with-neither", promises=("S5.mds.one-zone",), observe_s=20, baseline_s=10)
+    path = shortened("zone-with-neither", promises=("S5.mds.one-zone",), observe_s=12, baseline_s=10)
     document = yaml.safe_load(without_recovery(path).read_text())
     # nobody comes back while the zone is lost, so that is not waited for
     document["method"] = [item for item in document["method"] if "healthy zones" not in item["name"]]
@@ -83,7 +83,7 @@ def test_replicas_without_a_limit_break_the_promise_of_two_zones(
     mds_alone.deploy(max_concurrent_requests=0)
     try:
         experiment = without_recovery(
-            shortened("two-zones", promises=("S5.mds.two-zones",), observe_s=30, baseline_s=10)
+            shortened("two-zones", promises=("S5.mds.two-zones",), observe_s=20, baseline_s=10)
         )
         ran, verdicts = mds_alone.run(experiment, tmp_path / "runs")
     finally:
