@@ -150,11 +150,12 @@ def _provide(
 
 
 def _frontends(formation: Formation, workers: Sequence[Container]) -> list[provider.Frontend]:
+    entrance = formation.entrance
+
     def frontend(name: str, port: int, node_port: int, check_port: int) -> provider.Frontend:
         backends = [provider.Backend(node.name, node.address, node_port) for node in workers]
         return provider.Frontend(name, port, backends, entrance.check, entrance.falls, check_port)
 
-    entrance = formation.entrance
     found = [frontend(formation.name, entrance.port, entrance.node_port, entrance.health_node_port)]
     if entrance.health_port:
         found.append(frontend(f"{formation.name}-health", entrance.health_port, entrance.health_node_port, 0))

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable
+from functools import partial
 
 from pymilvus import MilvusClient, MilvusException
-from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_fixed
 
 from gameday.records import LedgerEntry, ReadBack
-from gameday.timeline import now
+from loadgen.readback import read_place
 
 _TIMEOUT_S = 10.0
 _READ_S = 30.0
-_AGAIN_AFTER_S = 0.5
 _PARTITIONS = "/partitions"
 
 
@@ -23,25 +22,8 @@ def read_back_milvus(base_url: str, ledger: Iterable[LedgerEntry], *, deadline_s
     One that could not be read in `deadline_s` seconds carries an error; a collection that is not there holds nothing.
     """
     end = time.monotonic() + deadline_s
-    return [_read(base_url, place, end) for place in sorted({entry.place for entry in ledger})]
-
-
-def _read(base_url: str, place: str, end: float) -> ReadBack:
-    error: str | None = "the deadline passed before it was read"
-    items: list[str] = []
-    if (left_s := end - time.monotonic()) > 0:
-        again = Retrying(
-            stop=stop_after_delay(left_s),
-            wait=wait_fixed(_AGAIN_AFTER_S),
-            retry=retry_if_exception_type(MilvusException),
-            reraise=True,
-        )
-        try:
-            items, error = again(_items, base_url, place), None
-        except MilvusException as problem:
-            error = f"{type(problem).__name__}: {problem.message}"
-    wall, mono = now()
-    return ReadBack("milvus", place, items, mono, wall, error)
+    places = sorted({entry.place for entry in ledger})
+    return [read_place("milvus", place, partial(_items, base_url, place), end, (MilvusException,)) for place in places]
 
 
 def _items(base_url: str, place: str) -> list[str]:

@@ -55,22 +55,29 @@ def _read_all(
         httpx.Client(base_url=base_url, headers=sent, timeout=_TIMEOUT_S, trust_env=False) as client,
         ThreadPoolExecutor(_AT_ONCE) as pool,
     ):
-        return list(pool.map(lambda place: _read(engine, place, lambda: items_of(client, place, end), end), places))
+        return list(
+            pool.map(
+                lambda place: read_place(engine, place, lambda: items_of(client, place, end), end, _UNREADABLE), places
+            )
+        )
 
 
-def _read(engine: str, place: str, look: Callable[[], list[str]], end: float) -> ReadBack:
+def read_place(
+    engine: str, place: str, look: Callable[[], list[str]], end: float, unreadable: tuple[type[Exception], ...]
+) -> ReadBack:
+    """Return what `look` finds in a place; tried again until `end` (monotonic) where it raises one of `unreadable`."""
     error: str | None = "the deadline passed before it was read"
     items: list[str] = []
     if (left_s := end - time.monotonic()) > 0:
         again = Retrying(
             stop=stop_after_delay(left_s),
             wait=wait_fixed(_AGAIN_AFTER_S),
-            retry=retry_if_exception_type(_UNREADABLE),
+            retry=retry_if_exception_type(unreadable),
             reraise=True,
         )
         try:
             items, error = again(look), None
-        except _UNREADABLE as problem:
+        except unreadable as problem:
             error = f"{type(problem).__name__}: {problem}"
     wall, mono = now()
     return ReadBack(engine, place, items, mono, wall, error)

@@ -36,12 +36,11 @@ class Unsure(EtcdError):
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """A key and its value; `revision` is that of its last change, `lease` 0 where it has none."""
+    """A key and its value; `revision` is that of its last change."""
 
     key: str
     value: bytes
     revision: int
-    lease: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +133,7 @@ def _member(endpoint: str) -> Etcd3Client:
 
 def _pair(item: Mapping[str, str]) -> Pair:
     value = base64.b64decode(item.get("value", ""))
-    return Pair(base64.b64decode(item["key"]).decode(), value, int(item["mod_revision"]), int(item.get("lease", 0)))
+    return Pair(base64.b64decode(item["key"]).decode(), value, int(item["mod_revision"]))
 
 
 def _encoded(text: str) -> str:

@@ -70,6 +70,12 @@ class Snapshot:
     def _aliases(self) -> dict[tuple[str, str], str]:
         return {(one.value["db"], one.value["alias"]): str(one.value["name"]) for one in self.of_kind(ALIASES)}
 
+    @cached_property
+    def _partitions(self) -> dict[tuple[str, str], Entry]:
+        # asked at every write
+        own = self.of_kind(PARTITIONS)
+        return {(one.key.removeprefix(PARTITIONS).partition("/")[0], str(one.value["name"])): one for one in own}
+
     def name(self, database: str, name: str) -> str:
         """Return the name of a collection that is called by its name or by an alias."""
         return self._aliases.get((database or "default", name), name)
@@ -80,8 +86,7 @@ class Snapshot:
 
     def partition(self, collection: int, name: str) -> Entry | None:
         """Return a partition of a collection, None for one that every collection has."""
-        own = self.of_kind(f"{PARTITIONS}{collection}/")
-        return next((one for one in own if one.value["name"] == name), None)
+        return self._partitions.get((str(collection), name))
 
     def segments(self, collection: int) -> list[Entry]:
         """Return the segments of a collection, in the order of what is in them."""

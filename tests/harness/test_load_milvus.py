@@ -47,7 +47,6 @@ def test_the_load_keeps_its_rate_and_finds_what_it_wrote(lab: MilvusLab, tmp_pat
 
 def test_a_log_that_takes_nothing_fails_writes_and_they_are_not_acknowledged(lab: MilvusLab, tmp_path: Path) -> None:
     """What failed is an error with its reason, and unknown in the ledger."""
-    lab.processes["kafka"].send_signal(signal.SIGCONT)
     load = Load("milvus", f"http://127.0.0.1:{lab.ports['one']}", tmp_path, arrivals_per_s=ARRIVALS_PER_S["milvus"])
     load.start()
     try:
