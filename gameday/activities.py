@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -14,6 +15,8 @@ from gameday.contract import load_contract
 from gameday.errors import HarnessError
 from gameday.records import (
     ENDED,
+    LedgerEntry,
+    ReadBack,
     Recorder,
     Workload,
     WorkloadStep,
@@ -33,10 +36,25 @@ from loadgen.schedule import ARRIVALS_PER_S, declared_rates
 from loadgen.spark_reference import run_reference
 from nodeimage.cache import key_of
 
-_READ_BACK = {"mds": read_back_mds, "presto": read_back_presto}
+
+def _read_back_milvus(base_url: str, ledger: Sequence[LedgerEntry], *, deadline_s: float) -> list[ReadBack]:
+    # a second of work, which runs without Milvus need not do
+    from loadgen.milvus_readback import drop_collections, read_back_milvus  # noqa: PLC0415
+
+    found = read_back_milvus(base_url, ledger, deadline_s=deadline_s)
+    # each change of metadata reads all of it, so that what earlier runs left would slow later ones down
+    drop_collections(base_url, ledger, found)
+    return found
+
+
+_READ_BACK: dict[str, Callable[..., list[ReadBack]]] = {
+    "mds": read_back_mds,
+    "milvus": _read_back_milvus,
+    "presto": read_back_presto,
+}
 # Spark's load begins when its jobs run, three Java processes each, and Presto's when it is warm. The load itself gives
 # up at half of this, as it can say what it lacked.
-_LOAD_READY_DEADLINE_S = {"mds": 60.0, "presto": 240.0, "spark": 240.0}
+_LOAD_READY_DEADLINE_S = {"mds": 60.0, "milvus": 120.0, "presto": 240.0, "spark": 240.0}
 _WARMED_UP = {"spark", "presto"}
 _LOAD_STOP_DEADLINE_S = 20.0
 _READ_BACK_DEADLINE_S = 60.0

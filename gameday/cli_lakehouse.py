@@ -15,14 +15,14 @@ from gameday.engine import find_engine
 from gameday.regions import region_named
 from lakehouse import deploy
 from lakehouse.formation import ImageSource
-from lakehouse.formations import DEPLOYABLE, FORMATIONS
+from lakehouse.formations import FORMATIONS
 
 images_option = click.option(
     "--images",
     type=click.Choice([str(source) for source in ImageSource]),
     default=str(ImageSource.PACKAGES),
     show_default=True,
-    help="Build all images from packages, or have nodes pull those that Presto and Spark publish; MDS is always built.",
+    help="Build all images from packages, or have nodes pull those that Presto and Spark publish.",
 )
 
 
@@ -40,7 +40,7 @@ def lakehouse() -> None:
 @click.option(
     "--formation",
     "names",
-    type=click.Choice([formation.name for formation in DEPLOYABLE]),
+    type=click.Choice([formation.name for formation in FORMATIONS]),
     multiple=True,
     help="Deploy this one alone, or several; the pods of others are removed. By default all are deployed.",
 )
@@ -48,7 +48,7 @@ def lakehouse() -> None:
 def up(region: str, images: str, names: tuple[str, ...]) -> None:
     """Deploy, and wait until everything serves; quick, and changes nothing, where it does already."""
     chosen, engine, started = region_named(region), find_engine(), time.monotonic()
-    formations = [formation for formation in DEPLOYABLE if formation.name in names] or list(FORMATIONS)
+    formations = [formation for formation in FORMATIONS if formation.name in names] or list(FORMATIONS)
     deploy.up(chosen, engine, formations=formations, source=ImageSource(images))
     known = deploy.endpoints(chosen, engine)
     entrances = ", ".join(f"{formation.name} at {known[formation.name]}" for formation in formations)

@@ -31,6 +31,8 @@ Method = Literal[
     "capacity",
     "rescheduled",
     "queries_fail_rescheduled",
+    "searches_fail_recover",
+    "metadata_goes_on",
     "driver_lost",
     "executors_replaced",
     "workloads_elsewhere",

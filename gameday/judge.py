@@ -17,6 +17,7 @@ from gameday.contract import Contract, ContractPromise, Method
 from gameday.errors import ExitCode, Inconclusive, worst
 from gameday.judge_case import Case, Finding, sentence
 from gameday.judge_impact import impact, impact_until_restored, no_impact
+from gameday.judge_milvus import metadata_goes_on, searches_fail_recover
 from gameday.judge_presto import queries_fail_rescheduled
 from gameday.judge_spark import driver_lost, executors_replaced
 from gameday.judge_spark_elsewhere import workloads_elsewhere
@@ -33,6 +34,8 @@ CHECKERS: dict[Method, Callable[[Case], Finding]] = {
     "capacity": capacity,
     "rescheduled": rescheduled,
     "queries_fail_rescheduled": queries_fail_rescheduled,
+    "searches_fail_recover": searches_fail_recover,
+    "metadata_goes_on": metadata_goes_on,
     "driver_lost": driver_lost,
     "executors_replaced": executors_replaced,
     "workloads_elsewhere": workloads_elsewhere,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +19,8 @@ OVER = ("Succeeded", "Failed")
 class PodsBack:
     """What became of lost pods; times are monotonic seconds.
 
-    lost        the pods that were ready in the lost zones
+    lost        the pods that were ready in the lost zones, and can start elsewhere
+    bound       those that cannot, since their volumes are there: they wait for their zone and are not rescheduled
     known       uids of all pods that were there before
     end         until when they were waited for: the recovery deadline, or when the first zone began to return before it
     back        when each formation was whole again, None if it was not until `end`
@@ -27,6 +29,7 @@ class PodsBack:
 
     case: Case
     lost: tuple[Event, ...]
+    bound: tuple[Event, ...]
     known: frozenset[str]
     end: float
     back: dict[str, float | None]
@@ -53,7 +56,8 @@ class PodsBack:
     def figure(self) -> str:
         """What was measured as a person reads it."""
         whole = (f"{name} whole again after {seconds(took)}" for name, took in self._took.items())
-        return f"pods lost: {len(self.lost)}; " + ", ".join(whole)
+        beside = f" and {len(self.bound)} that volumes bind to the lost zone" if self.bound else ""
+        return f"pods lost: {len(self.lost)}{beside}; " + ", ".join(whole)
 
     @property
     def evidence(self) -> dict[str, Any]:
@@ -61,6 +65,7 @@ class PodsBack:
         last = max((moment for moment in self.back.values() if moment is not None), default=self.end)
         return {
             "lost": [_shown(pod) for pod in self.lost],
+            "bound_to_the_zone": [_shown(pod) for pod in self.bound],
             "back_after_s": {name: None if took is None else round(took, 3) for name, took in self._took.items()},
             "replacements": [
                 _shown(pod)
@@ -86,14 +91,17 @@ def pods_back(case: Case, formation: str | None = None) -> PodsBack:
 
     A formation is whole again when it has as many ready pods in the zones that are left as it had in all before, and
     for each lost one a pod that was not there before. Pods that work for a workload are left out: its engine replaces
-    those. Raises Inconclusive where no pod was lost, or where what was seen of pods may have holes.
+    those; and pods that a volume binds to a lost zone, which Kubernetes can start nowhere else. Raises Inconclusive
+    where no other pod was lost, or where what was seen of pods may have holes.
     """
     fault = case.fault
     end = min(fault.injecting + case.contract.recovery.deadline_s, case.fault_end)
     case.run.check_watched(end)
     there = case.run.pods_at(fault.injecting)
     wanted_formations = [pod for pod in there if formation in (None, pod.get("formation"))]
-    before = [pod for pod in wanted_formations if serves(pod) and runs_for_good(pod)]
+    serving = [pod for pod in wanted_formations if serves(pod) and runs_for_good(pod)]
+    bound = [pod for pod in serving if is_bound(pod, fault.zones)]
+    before = [pod for pod in serving if pod not in bound]
     lost = [pod for pod in before if pod.get("node") in fault.nodes]
     if not lost:
         raise Inconclusive(
@@ -105,7 +113,7 @@ def pods_back(case: Case, formation: str | None = None) -> PodsBack:
     last = end if None in back.values() else max(moment for moment in back.values() if moment is not None)
     steps = case.run.of_kind("runbook.step.begin")
     acted = tuple(step for step in steps if fault.injecting <= step.mono <= last)
-    return PodsBack(case, tuple(lost), known, end, back, acted)
+    return PodsBack(case, tuple(lost), tuple(bound), known, end, back, acted)
 
 
 def serves(pod: Event) -> bool:
@@ -121,6 +129,11 @@ def is_going(pod: Event) -> bool:
 def runs_for_good(pod: Event) -> bool:
     """Tell whether a formation runs a pod for good, and not for a workload."""
     return bool(pod.get("formation")) and not pod.get("workload")
+
+
+def is_bound(pod: Event | dict[str, Any], zones: Sequence[str]) -> bool:
+    """Tell whether the volumes of a pod can only be mounted in one of these zones."""
+    return pod.get("bound_to") in zones
 
 
 def _back_at(case: Case, formation: str, wanted: tuple[int, int], known: frozenset[str], end: float) -> float | None:

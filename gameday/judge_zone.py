@@ -8,7 +8,7 @@ from typing import Any
 
 from gameday.errors import Inconclusive
 from gameday.judge_case import Case, Finding, seconds, sentence
-from gameday.judge_pods import pods_back
+from gameday.judge_pods import is_bound, pods_back
 from gameday.judge_writes import writes_evidence
 from gameday.timeline import Event
 
@@ -41,7 +41,8 @@ def capacity(case: Case) -> Finding:
     Arithmetic: what the pods of formations and workloads on the lost nodes ask for, the largest first, each put on the
     first node with room for it, fits into what the usable nodes of the other zones had free just before the fault.
     Seen: no such pod was still without a node for lack of resources at the deadline; where the fault ended earlier, one
-    that was waiting then leaves it open. Constraints other than resources are no matter of capacity.
+    that was waiting then leaves it open. Constraints other than resources are no matter of capacity. Pods that a
+    volume binds to a lost zone are left out: no other zone could take them, whatever room it has.
     """
     fault = case.fault
     case.check_load(fault.injecting, case.fault_end)
@@ -49,16 +50,18 @@ def capacity(case: Case) -> Finding:
     known = [event for event in case.run.of_kind("capacity") if event.mono < fault.injecting]
     if not known:
         raise Inconclusive("what the nodes had free before the fault was not read")
-    lost = [
+    there = [
         pod for pod in known[-1]["assigned"] if pod["node"] in fault.nodes and not pod.get("daemon") and _is_ours(pod)
     ]
+    lost = [pod for pod in there if not is_bound(pod, fault.zones)]
     if not lost:
-        raise Inconclusive("the lost zones held no pods of a formation, so that none had to be taken in")
+        raise Inconclusive("the lost zones held no pods that can start elsewhere, so that none had to be taken in")
     rooms = _rooms(known[-1], fault.zones)
     before = {room.node: dict(room.free) for room in rooms}
     homeless = _place(lost, rooms)
     deadline = fault.injecting + case.contract.recovery.deadline_s
-    stuck = _without_room(case.run.pods_at(min(deadline, case.fault_end)))
+    waiting = [pod for pod in case.run.pods_at(min(deadline, case.fault_end)) if not is_bound(pod, fault.zones)]
+    stuck = _without_room(waiting)
     if stuck and not homeless and case.fault_end < deadline:
         raise Inconclusive(f"{stuck[0]} had found no room yet when the fault ended, before the deadline")
     complaints = []
@@ -74,6 +77,7 @@ def capacity(case: Case) -> Finding:
         reason=sentence("; ".join(complaints) or "the remaining zones had room for all lost pods"),
         evidence={
             "lost": lost,
+            "bound_to_the_zone": [pod["name"] for pod in there if pod not in lost],
             "free_before": before,
             "placed": {room.node: room.placed for room in rooms},
             "without_room": [pod["name"] for pod in homeless],

@@ -87,7 +87,8 @@ class WorkloadStep:
     """One step in the life of a workload: a piece of work that lasts, such as a long query or a Spark job.
 
     workload    the client's name for it, unique in the run; for a Spark job also the label of its pods
-    kind        what it is: long_query (of Presto), job, reference (of Spark: the same job, undisturbed)
+    kind        what it is: long_query (of Presto), long_search (of Milvus), job, reference (of Spark: the
+                same job, undisturbed)
     state       submitted; accepted (the engine has taken it); running (work on it was seen being done; written again
                 whenever its progress is looked at); succeeded; failed (by the engine's own word, or because it is
                 gone); unfinished (in flight when the load was stopped)

@@ -11,6 +11,7 @@ from kubernetes.client.exceptions import ApiException
 from kubernetes.utils.quantity import parse_quantity
 from urllib3.exceptions import HTTPError
 
+from gameday.bindings import Bindings
 from gameday.clusters import is_ready
 from gameday.session import Session
 from gameday.topology import ZONE_LABEL
@@ -27,6 +28,7 @@ class ClusterWatch:
     def __init__(self, session: Session, namespaces: Iterable[str]) -> None:
         self._session = session
         self._namespaces = frozenset(namespaces)
+        self._bindings = Bindings(session.core)
         self._zones: dict[str, str | None] = {}
         self._last: dict[str, dict[str, Any]] = {}
         self._stop = threading.Event()
@@ -99,7 +101,8 @@ class ClusterWatch:
     def _pod(self, op: str, pod: Any) -> None:  # noqa: ANN401 - the Kubernetes client carries no types
         if pod.metadata.namespace not in self._namespaces:
             return
-        self._write("pod", op, pod.metadata.uid, pod_fields(pod, self._zones))
+        fields = pod_fields(pod, self._zones)
+        self._write("pod", op, pod.metadata.uid, {**fields, "bound_to": self._bindings.zone_of(pod, self._zones)})
 
     def _write(self, kind: Literal["node", "pod"], op: str, uid: str, fields: dict[str, Any]) -> None:
         """Write what changed: most modifications of an object are a heartbeat, and none of our fields."""
@@ -161,6 +164,7 @@ def capacity(session: Session) -> dict[str, Any]:
     core: client.CoreV1Api = session.core
     nodes = core.list_node(_request_timeout=10).items
     zones = {node.metadata.name: (node.metadata.labels or {}).get(ZONE_LABEL) for node in nodes}
+    bindings = Bindings(core)
     pods = core.list_pod_for_all_namespaces(_request_timeout=10).items
     return {
         "nodes": [
@@ -174,7 +178,11 @@ def capacity(session: Session) -> dict[str, Any]:
             }
             for node in nodes
         ],
-        "assigned": [_assigned(pod, zones) for pod in pods if pod.spec.node_name and _runs(pod)],
+        "assigned": [
+            {**_assigned(pod, zones), "bound_to": bindings.zone_of(pod, zones)}
+            for pod in pods
+            if pod.spec.node_name and _runs(pod)
+        ],
     }
 
 

@@ -35,7 +35,7 @@ from lakehouse.formation import (
     instance,
     render,
 )
-from lakehouse.formations import DEPLOYABLE, FORMATIONS
+from lakehouse.formations import FORMATIONS
 from lakehouse.images import lakehouse_archive, provider_image, references
 from lakehouse.volumes import VOLUMES, path_of, remove_volumes, volumes
 from nodeimage.cache import key_of
@@ -69,7 +69,7 @@ def up(
         raise UsageError(f"region {region.name} is not up: run `chaos cluster up --region {region.name}` first")
     workers = [node for node in nodes if "control-plane" not in node.name]
     with step("the provider's services: database, object store, load balancer"):
-        provided = _provide(region, engine, workers, formations)
+        provided = _provide(region, engine, workers)
     values = replace(
         provided, source=source, max_concurrent_requests=max_concurrent_requests, spark_conf=spark_conf or {}
     )
@@ -78,7 +78,7 @@ def up(
     api = api_client(region.kubeconfig)
     made = _make_volumes(engine, [node.name for node in workers], formations)
     apply(api, [*made, *instance(region.name, [formation.name for formation in formations]), *rendered])
-    _remove_pods_of(api, [formation for formation in DEPLOYABLE if formation not in formations])
+    _remove_pods_of(api, [formation for formation in FORMATIONS if formation not in formations])
     _await_formations(api, _READY_DEADLINE_S if source is ImageSource.PACKAGES else _PULLED_DEADLINE_S)
     with step("the formations serve"):
         entrances = endpoints(region, engine)
@@ -92,7 +92,7 @@ def deployed(api: client.ApiClient) -> tuple[Formation, ...]:
     """Return the formations that the instance is said to have, whatever is left of them."""
     instance = client.CoreV1Api(api).read_namespace(NAMESPACE, _request_timeout=10)
     names = str((instance.metadata.annotations or {}).get(FORMATIONS_ANNOTATION, "")).split(",")
-    return tuple(formation for formation in DEPLOYABLE if formation.name in names)
+    return tuple(formation for formation in FORMATIONS if formation.name in names)
 
 
 def _make_volumes(engine: Engine, nodes: Sequence[str], formations: Sequence[Formation]) -> list[dict[str, Any]]:
@@ -123,9 +123,7 @@ def not_serving(formation: Formation, address: str) -> str | None:
     return _unanswered(asked, formation.entrance.check) or formation.lacks(address)
 
 
-def _provide(
-    region: Region, engine: Engine, workers: Sequence[Container], formations: Sequence[Formation]
-) -> FormationValues:
+def _provide(region: Region, engine: Engine, workers: Sequence[Container]) -> FormationValues:
     """Start the provider's services of a region, and return what formations have to know of them."""
     keys, image = region.credentials(), provider_image(engine)
     database = _start(region, engine, provider.database(region.cluster, image, keys["postgres"], keys["console"]))
@@ -134,8 +132,7 @@ def _provide(
         engine,
         provider.object_store(region.cluster, image, keys["object_store_key"], keys["object_store_secret"]),
     )
-    behind = [formation for formation in DEPLOYABLE if formation in FORMATIONS or formation in formations]
-    frontends = [frontend for formation in behind for frontend in _frontends(formation, workers)]
+    frontends = [frontend for formation in FORMATIONS for frontend in _frontends(formation, workers)]
     _start(region, engine, provider.load_balancer(region.cluster, image, frontends))
     return FormationValues(
         region=region.name,
@@ -197,7 +194,7 @@ def _known(region: Region, engine: Engine) -> dict[str, str]:
     balancer = found.get(f"{region.cluster}-load-balancer")
     if balancer is None:
         return {}
-    return {formation.name: f"http://{balancer.address}:{formation.entrance.port}" for formation in DEPLOYABLE}
+    return {formation.name: f"http://{balancer.address}:{formation.entrance.port}" for formation in FORMATIONS}
 
 
 def _start(region: Region, engine: Engine, service: provider.ProviderService) -> Container:

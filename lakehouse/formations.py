@@ -1,8 +1,4 @@
-"""The formations of the lakehouse: the one list from which they are deployed, watched, settled and reported.
-
-FORMATIONS are those of a lakehouse for which none are named. DEPLOYABLE has those as well that are deployed by name
-alone, since no experiment is about them yet.
-"""
+"""The formations of the lakehouse: the one list from which they are deployed, watched, settled and reported."""
 
 from __future__ import annotations
 
@@ -12,10 +8,9 @@ from lakehouse.milvus_formation import MILVUS
 from lakehouse.presto_formation import PRESTO
 from lakehouse.spark_formation import SPARK
 
-FORMATIONS: tuple[Formation, ...] = (MDS, PRESTO, SPARK)
-DEPLOYABLE: tuple[Formation, ...] = (*FORMATIONS, MILVUS)
+FORMATIONS: tuple[Formation, ...] = (MDS, PRESTO, SPARK, MILVUS)
 
 
 def declared_figures() -> dict[str, str | int | float]:
     """Return what the formations declare, by name, for the report."""
-    return {name: figure for formation in DEPLOYABLE for name, figure in formation.declared.items()}
+    return {name: figure for formation in FORMATIONS for name, figure in formation.declared.items()}

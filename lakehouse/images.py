@@ -24,7 +24,7 @@ from nodeimage.steps import step, together
 
 _REPOSITORY = "localhost/lakehouse"
 # what the images of the formations are made of, beside the root file system of pods
-_PACKAGES = (mds_packages, presto_packages, spark_packages)
+_PACKAGES = (mds_packages, presto_packages, spark_packages, milvus_packages, kafka_packages)
 _PULL_DEADLINE_S = 600.0
 
 

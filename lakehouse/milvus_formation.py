@@ -12,7 +12,8 @@ from lakehouse.provider import OBJECT_STORE_PORT, REGION_OF_STORE, VECTOR_BUCKET
 
 NAME = "milvus"
 ETCD, KAFKA = "milvus-etcd", "milvus-kafka"
-MEMBERS, REPLICAS = 3, 2
+# Of replicas one a zone, so that each zone lost takes one along, with the searches that are in flight there.
+MEMBERS, REPLICAS = 3, 3
 PORT, NODE_PORT = 19530, 30530
 HEALTH_PORT, HEALTH_NODE_PORT, HEALTH = 9091, 30991, "/healthz"
 # Where in the customer's bucket Milvus keeps its segments.
@@ -20,6 +21,10 @@ ROOT_PATH = "files"
 # A replica that etcd has not heard of for so long has lost its session, and ends.
 SESSION_TTL_S = 10
 FLUSH_EVERY_S = 10
+# The health page searches, and a search waits while Kafka elects a leader, in all replicas at once: that may take as
+# long as these checks do (half a second each, and as much to wait for an answer), or clients would be refused by all.
+# A dead machine is noticed sooner, by the connections to it.
+CHECKS_TO_FALL = 10
 
 
 def config(values: FormationValues) -> list[dict[str, Any]]:
@@ -46,7 +51,9 @@ MILVUS = Formation(
     name=NAME,
     deployments={NAME: REPLICAS},
     stateful={ETCD: MEMBERS, KAFKA: MEMBERS},
-    entrance=Entrance(PORT, NODE_PORT, HEALTH, health_port=HEALTH_PORT, health_node_port=HEALTH_NODE_PORT),
+    entrance=Entrance(
+        PORT, NODE_PORT, HEALTH, falls=CHECKS_TO_FALL, health_port=HEALTH_PORT, health_node_port=HEALTH_NODE_PORT
+    ),
     config=config,
     declared={"milvus.session-ttl_s": SESSION_TTL_S, "milvus.flush-every_s": FLUSH_EVERY_S},
 )

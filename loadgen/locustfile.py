@@ -51,10 +51,9 @@ def _options(parser: ArgumentParser) -> None:
     rates = ", ".join(f"{engine} {rate:g}" for engine, rate in ARRIVALS_PER_S.items())
     parser.add_argument("--arrivals-per-s", type=float, help=f"Arrivals a second of each user ({rates}).")
     parser.add_argument("--long-queries", type=int, default=1, help="Long queries that each PrestoUser keeps (1).")
+    parser.add_argument("--long-searches", type=int, default=9, help="Long searches that each MilvusUser keeps (9).")
     parser.add_argument("--jobs", type=str, default="", help="Jobs of a SparkUser: a JSON list, or @FILE with one.")
-    parser.add_argument(
-        "--ready-deadline-s", type=float, default=120.0, help="Time for Presto and Spark to work (120)."
-    )
+    parser.add_argument("--ready-deadline-s", type=float, default=120.0, help="Time for an engine to work (120).")
     parser.add_argument("--run-folder", type=str, default="", help="Write requests, ledger, workloads to this folder.")
     parser.add_argument("--parent", type=int, default=0, help="End when the process of this number has ended.")
 
@@ -211,12 +210,14 @@ class MilvusUser(EngineUser):
 
     engine = "milvus"
 
-    def make_clients(self, base_url: str, _options: Namespace, notebook: Notebook) -> Clients:
-        """Return clients with collections of their own."""
+    def make_clients(self, base_url: str, options: Namespace, notebook: Notebook) -> Clients:
+        """Return clients with collections of their own, that keep long searches in flight."""
         # a second of work, which the loads of other engines need not do
         from loadgen.milvus import MilvusClients  # noqa: PLC0415
 
-        return MilvusClients(base_url, notebook)
+        return MilvusClients(
+            base_url, notebook, long_searches=options.long_searches, ready_deadline_s=options.ready_deadline_s
+        )
 
 
 class PrestoUser(EngineUser):

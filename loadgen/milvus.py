@@ -1,4 +1,4 @@
-"""What clients of Milvus do: search with known neighbours, insert, query, read metadata and change it."""
+"""What clients of Milvus do: search with known neighbours, insert, query, read metadata, change it, and wait."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import secrets
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+import gevent
 import grpc
 import grpc.experimental.gevent
 import numpy as np
@@ -15,8 +16,10 @@ from pymilvus.exceptions import ErrorCode
 
 from gameday.errors import HarnessError
 from gameday.records import LedgerState
-from loadgen.flights import Ended, Flights, Notebook
-from loadgen.schedule import operation
+from gameday.waiting import wait_until
+from loadgen.flights import IN_FLIGHT_MAX, Ended, Flights, Notebook
+from loadgen.milvus_long import LongSearches
+from loadgen.schedule import GROWING, SEARCHED, operation
 
 ENGINE = "milvus"
 DIMENSION = 16
@@ -31,8 +34,10 @@ RECALL_MIN = 0.95
 _TIMEOUT_S = 10.0
 _PREPARE_TIMEOUT_S = 60.0
 
-# calls wait side by side, as everything of a load does
+# Calls wait side by side, as everything of a load does. Each occupies a thread of gevent's pool until it is answered,
+# and with the usual ten of them the eleventh would wait for another's answer.
 grpc.experimental.gevent.init_gevent()
+gevent.get_hub().threadpool.maxsize = 2 * IN_FLIGHT_MAX
 
 
 @dataclass
@@ -57,13 +62,20 @@ class Known:
 class MilvusClients:
     """The clients of one Locust user: a collection that is searched, one that grows, and partitions that are added."""
 
-    def __init__(self, base_url: str, notebook: Notebook) -> None:
-        """Work in collections of the user's own at `base_url`, and write down in `notebook` what is seen."""
+    def __init__(
+        self, base_url: str, notebook: Notebook, *, long_searches: int = 9, ready_deadline_s: float = 60.0
+    ) -> None:
+        """Work in collections of the user's own at `base_url`, and keep so many `long_searches` in flight.
+
+        `notebook` hears of all that is seen.
+        """
         self._base_url = base_url
         self._notebook = notebook
         self._flights = Flights(notebook)
+        self._long = LongSearches(base_url, notebook, self._flights, long_searches)
+        self._ready_deadline_s = ready_deadline_s
         run = secrets.token_hex(4)
-        self.searched, self.growing = f"searched_{run}", f"growing_{run}"
+        self.searched, self.growing = f"{SEARCHED}{run}", f"{GROWING}{run}"
         self._random = random.Random(run)  # noqa: S311 - which question is asked is no secret
         self._known = Known.made(7)
         self._rows = self._partitions = 0
@@ -76,7 +88,10 @@ class MilvusClients:
         return self._connected
 
     def prepare(self) -> None:
-        """Make the collections and fill the one that is searched; raises HarnessError where Milvus does not let us."""
+        """Make the collections, fill the one that is searched, and wait until the long searches are in flight.
+
+        Raises HarnessError where Milvus does not let us, DeadlinePassed where they are not.
+        """
         try:
             self._connected = MilvusClient(self._base_url, timeout=_PREPARE_TIMEOUT_S)
             for name in (self.searched, self.growing):
@@ -89,6 +104,8 @@ class MilvusClients:
             raise HarnessError(f"the collections of the load were not made: {_told(error)}") from error
         if ended.error:
             raise HarnessError(f"the first search of the load failed: {ended.error}")
+        self._long.begin(self.searched, self._known.asked[0])
+        wait_until("the long searches to run", self._long.not_running, deadline_s=self._ready_deadline_s, every_s=0.2)
 
     def arrive(self, number: int, due: float) -> None:
         """Carry out the operation of an arrival that was due at a moment (monotonic seconds)."""
@@ -103,7 +120,7 @@ class MilvusClients:
         self._flights.spawn(name, due, lambda: _ended(do[name]))
 
     def finish(self) -> None:
-        """Wait 5 s for what is in flight, and write down the rest as unfinished."""
+        """End the long searches, wait 5 s for what is in flight, and write down the rest as unfinished."""
         self._flights.finish()
 
     def _search(self) -> Ended:

@@ -14,6 +14,8 @@ import gevent
 from gameday.errors import UsageError
 from gameday.timeline import now
 
+# Names of the collections of a user of Milvus begin with these: one is searched, one grows.
+SEARCHED, GROWING = "searched_", "growing_"
 # What a user of the load says once its arrivals begin; `loadgen.process` counts these lines.
 READY = "LOAD READY"
 # Arrivals in the order in which they come, over and over, for each engine.
@@ -23,18 +25,18 @@ CYCLES = {
     "spark": ("job_status", "job_status", "job_status", "list_jobs"),
     "milvus": (
         "search",
+        "create_partition",
         "insert",
         "describe_collection",
-        "insert",
-        "search",
-        "insert",
         "query",
         "create_partition",
+        "insert",
+        "describe_collection",
     ),
 }
 # Arrivals a second of each user where nothing else is asked for. Two replicas of MDS carry its arrivals and one does
 # not, which is what S5.mds.two-zones turns on. Queries of Presto are many times dearer.
-ARRIVALS_PER_S = {"mds": 5.0, "presto": 1.5, "spark": 2.0, "milvus": 4.0}
+ARRIVALS_PER_S = {"mds": 5.0, "presto": 1.5, "spark": 2.0, "milvus": 5.0}
 # An engine that plans a query over many tables asks for all of them at once.
 TABLES_OF_A_PLAN = 12
 # Of every so many commits one creates a table instead, for the tables that are retired.

@@ -87,7 +87,7 @@ def _concerns(activity: dict[str, Any], engines: tuple[str, ...]) -> bool:
     module, function = activity["provider"]["module"], activity["provider"]["func"]
     if function in ("await_jobs", "run_references"):
         return "spark" in engines
-    if module in ("probes.mds", "probes.presto", "probes.spark"):
+    if module in ("probes.mds", "probes.milvus", "probes.presto", "probes.spark"):
         return module.removeprefix("probes.") in engines
     named = argument(activity, "engine") or argument(activity, "formation")
     return named is None or named in engines

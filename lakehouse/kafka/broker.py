@@ -18,8 +18,10 @@ import subprocess
 from pathlib import Path
 
 _MAIN, _STORAGE = "kafka.Kafka", "kafka.tools.StorageTool"
-# A broker that is silent this long is given up, and others lead in its place; Kafka's own default is 9 s.
-_SESSION_TIMEOUT_MS = 4000
+# A broker that is silent this long is given up, and others lead in its place; Kafka's own default is 9 s. A new active
+# controller begins to count anew, so a machine that held the old one and led costs the election on top.
+_SESSION_TIMEOUT_MS, _HEARTBEAT_MS = 2000, 400
+_CONTROLLER_FETCH_MS, _CONTROLLER_ELECTION_MS, _CONTROLLER_BACKOFF_MS = 1200, 500, 300
 
 
 def properties(environment: "dict[str, str]") -> "dict[str, str]":
@@ -39,9 +41,10 @@ def properties(environment: "dict[str, str]") -> "dict[str, str]":
         "log.dirs": environment["KAFKA_DATA"],
         "broker.rack": environment.get("KAFKA_RACK", "none"),
         "broker.session.timeout.ms": str(_SESSION_TIMEOUT_MS),
-        "broker.heartbeat.interval.ms": "1000",
-        "controller.quorum.election.timeout.ms": "1000",
-        "controller.quorum.fetch.timeout.ms": "2000",
+        "broker.heartbeat.interval.ms": str(_HEARTBEAT_MS),
+        "controller.quorum.election.timeout.ms": str(_CONTROLLER_ELECTION_MS),
+        "controller.quorum.election.backoff.max.ms": str(_CONTROLLER_BACKOFF_MS),
+        "controller.quorum.fetch.timeout.ms": str(_CONTROLLER_FETCH_MS),
         "replica.lag.time.max.ms": "4000",
         "default.replication.factor": copies,
         "offsets.topic.replication.factor": copies,

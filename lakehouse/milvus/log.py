@@ -17,8 +17,9 @@ from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
 _LOG = logging.getLogger(__name__)
-_APPEND_DEADLINE_S = 10.0
 _END_DEADLINE_S = 5.0
+# A broker that has not answered for so long is asked no more, and who leads in its place is looked up.
+_SILENCE_MS = 1500
 _CREATE_DEADLINE_S = 60.0
 _PAUSE_S = 1.0
 _NEVER = "-1"
@@ -49,17 +50,17 @@ class Record:
 class Log:
     """The channel `topic`, on the brokers of `brokers` (HOST:PORT, …)."""
 
-    def __init__(self, brokers: str, topic: str) -> None:
+    def __init__(self, brokers: str, topic: str, append_deadline_s: float = 10.0) -> None:
+        """Speak to the brokers; one message is tried to be written for `append_deadline_s`."""
         common: dict[str, str | int | float | bool] = {
             "bootstrap.servers": brokers,
             "broker.address.family": "v4",
             "reconnect.backoff.max.ms": 500,
-            # a leader that is silent is given up by then, and who leads in its place is asked for
-            "socket.timeout.ms": 3000,
-            "topic.metadata.refresh.interval.ms": 2000,
+            "socket.timeout.ms": _SILENCE_MS,
+            "topic.metadata.refresh.interval.ms": 1000,
             "message.max.bytes": _MESSAGE_BYTES_MAX,
         }
-        self._common, self._topic = common, topic
+        self._common, self._topic, self._append_deadline_s = common, topic, append_deadline_s
         self._partition = TopicPartition(topic, 0)
         self._producer = Producer(
             {
@@ -67,8 +68,8 @@ class Log:
                 "acks": "all",
                 "enable.idempotence": True,
                 "linger.ms": 1,
-                "delivery.timeout.ms": int(_APPEND_DEADLINE_S * 1000),
-                "request.timeout.ms": 3000,
+                "delivery.timeout.ms": int(append_deadline_s * 1000),
+                "request.timeout.ms": _SILENCE_MS,
             }
         )
         self._asker, self._asking = self._consumer(), threading.Lock()
@@ -120,7 +121,7 @@ class Log:
             self._producer.produce(self._topic, value=request, headers=headers, partition=0, on_delivery=heard)
         except (KafkaException, BufferError) as problem:
             raise LogError(f"the log did not take a message: {problem}") from problem
-        deadline = time.monotonic() + _APPEND_DEADLINE_S + 1
+        deadline = time.monotonic() + self._append_deadline_s + 1
         while not done.is_set() and time.monotonic() < deadline:
             self._producer.poll(0.05)
         if not delivered:

@@ -58,6 +58,11 @@ class Replica:
         self._waiting: dict[str, Future[Message]] = {}
         self._patient_until = 0.0
 
+    @property
+    def name(self) -> str:
+        """The replica's own name: that of its pod."""
+        return self._settings.replica
+
     # --- from etcd, object store and log to an engine ---
 
     def recover(self) -> None:

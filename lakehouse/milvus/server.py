@@ -33,7 +33,7 @@ _GRACE_S = 5.0
 def serve(settings: Settings) -> None:
     """Serve until SIGTERM or SIGINT; returns when what was asked has been answered."""
     etcd = Etcd(settings.etcd_endpoints)
-    log = Log(settings.kafka_brokers, settings.channel)
+    log = Log(settings.kafka_brokers, settings.channel, settings.append_deadline_s)
     log.create(settings.log_copies)
     replica = Replica(settings, Metadata(etcd, settings.etcd_root), log, _store(settings))
     session = Session(etcd, settings.etcd_root, settings.replica, settings.session_ttl_s)

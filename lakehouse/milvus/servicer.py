@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -20,6 +21,10 @@ from lakehouse.milvus.segments import SegmentError
 
 _LOG = logging.getLogger(__name__)
 _FLUSH_ATTEMPTS = 5
+# Of Milvus's time stamps: so many bits count within a millisecond, and one further ahead than a day is refused.
+_LOGICAL_BITS = 18
+_AHEAD_MAX_S = 86_400
+_STILL_ASKED_S = 0.2
 _FAILURES = (EtcdError, LogError, Behind, SegmentError)
 WRITING = ("Insert", "Upsert", "Delete")
 READING = (
@@ -60,6 +65,13 @@ class ReplicaServicer(MilvusServicer):  # type: ignore[misc] # the engine's pack
     def __init__(self, replica: Replica) -> None:
         super().__init__(replica.engine.database)
         self.replica = replica
+
+    def Connect(self, request: Any, context: Any) -> Message:  # noqa: ANN401, N802 - as generated from the protocol
+        """Say which replica a connection leads to, beside what the engine says of itself."""
+        answer: Any = super().Connect(request, context)
+        answer.server_info.reserved["replica"] = self.replica.name
+        connected: Message = answer
+        return connected
 
     def Flush(self, _request: Any, _context: Any) -> Message:  # noqa: ANN401, N802 - as generated from the protocol
         """Flush what the log has by now into segments, of every collection."""
@@ -108,6 +120,7 @@ def _changing(method: str) -> Handler:
 def _reading(method: str) -> Handler:
     def handle(self: ReplicaServicer, request: Any, context: grpc.ServicerContext) -> Message:  # noqa: ANN401
         def read() -> Message:
+            _await_guaranteed(request, context)
             # all but those who said that what is there now will do
             if getattr(request, "consistency_level", common_pb2.Strong) != common_pb2.Eventually:
                 self.replica.catch_up()
@@ -119,6 +132,18 @@ def _reading(method: str) -> Handler:
         return _answered(method, read)
 
     return handle
+
+
+def _await_guaranteed(request: Any, context: grpc.ServicerContext) -> None:  # noqa: ANN401
+    """Wait until the time that a search asks to be as new as, as Milvus does; raises Behind where that is too far off.
+
+    Those of the levels of consistency are 0 to 2, or in the past.
+    """
+    until_s = (getattr(request, "guarantee_timestamp", 0) >> _LOGICAL_BITS) / 1000
+    if until_s > time.time() + _AHEAD_MAX_S:
+        raise Behind(f"the guaranteed time stamp is more than {_AHEAD_MAX_S} s ahead")
+    while (left_s := until_s - time.time()) > 0 and context.is_active():
+        time.sleep(min(left_s, _STILL_ASKED_S))
 
 
 def _missing(method: str) -> Handler:

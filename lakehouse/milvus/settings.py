@@ -22,6 +22,7 @@ class Settings:
     port, health_port   of the gRPC service and of the health page
     session_ttl_s   how long etcd keeps the replica's session without hearing of it; without its session it ends
     flush_every_s   how often rows that are only in the log are flushed to a segment
+    append_deadline_s   how long a write is tried to be put into the log before it has failed
     """
 
     etcd_endpoints: tuple[str, ...]
@@ -40,6 +41,7 @@ class Settings:
     health_port: int
     session_ttl_s: int
     flush_every_s: int
+    append_deadline_s: int
     replica: str
 
 
@@ -62,6 +64,7 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
         health_port=_number(environment, "MILVUS_HEALTH_PORT", "9091", at_most=65535),
         session_ttl_s=_number(environment, "MILVUS_SESSION_TTL_SECONDS", "10", at_most=600),
         flush_every_s=_number(environment, "MILVUS_FLUSH_SECONDS", "10", at_most=3600),
+        append_deadline_s=_number(environment, "MILVUS_LOG_SECONDS", "10", at_most=60),
         replica=_required(environment, "POD_NAME"),
     )
 

@@ -21,7 +21,9 @@ CAPACITY_S, INJECTING_S, INJECTED_S, IN_EFFECT_S = 29.5, 30.0, 30.2, 31.0
 HEALING_S, HEALED_S, LOAD_END_S, RUN_END_S = 75.0, 80.0, 120.0, 125.0
 LATENCY_S = 0.05
 # operations a second of each engine
-RATES = {"mds": float(PER_S), "presto": 2.0, "spark": 2.0}
+RATES = {"mds": float(PER_S), "presto": 2.0, "spark": 2.0, "milvus": 5.0}
+# operations in the order in which they are due; those of other engines are of no matter to their checkers
+OPERATIONS = {"milvus": ("search", "describe_collection", "create_partition", "insert", "query")}
 ZONES = ("zone-a", "zone-b", "zone-c")
 MIB = 2**20
 # asdict copies deeply, which takes most of the time of a test
@@ -60,8 +62,9 @@ class SyntheticRun:
 
     def __post_init__(self) -> None:
         self.requests = [
-            request(number / RATES[engine], engine=engine)
+            request(number / RATES[engine], engine=engine, operation=names[number % len(names)])
             for engine in self.engines
+            for names in [OPERATIONS.get(engine, ("load_table",))]
             for number in range(int(LOAD_END_S * RATES[engine]))
         ]
         for at_s in range(2, int(LOAD_END_S), 2):
@@ -164,6 +167,38 @@ class SyntheticRun:
             self.pod(0.5, f"worker-{zone}", zone, formation="presto", app="presto-worker", op="SNAPSHOT")
         self.pod(48, "worker-new", "zone-c", formation="presto", app="presto-worker")
         self.long_query("query-1", 20, 51.3, error="REMOTE_TASK_ERROR", error_code=65542)
+
+    def milvus(self) -> None:
+        """Add a replica, and a member of etcd bound by its volume, in each zone; the lost replica is back after 17 s.
+
+        A partition is made every 2 s, and all are read back. In each zone a long search is in flight when the zone is
+        lost: the one there fails after 3.4 s, the others succeed.
+        """
+        for zone in ZONES:
+            shown = {"formation": "milvus", "op": "SNAPSHOT"}
+            self.pod(0.5, f"milvus-{zone}", zone, app="milvus", **shown)
+            self.pod(0.5, f"etcd-{zone}", zone, app="milvus-etcd", bound_to=zone, **shown)
+            hit = zone == self.zones[0]
+            self.long_search(f"search-{zone}", zone, 20, 33.4 if hit else 41, "failed" if hit else "succeeded")
+        self.pod(47, "milvus-new", "zone-c", formation="milvus", app="milvus")
+        made = [f"p{at_s}" for at_s in range(2, int(LOAD_END_S), 2)]
+        for name in made:
+            mono, wall = BEGAN_MONO + int(name[1:]), BEGAN_WALL + int(name[1:])
+            self.ledger.append(LedgerEntry("milvus", "growing/partitions", name, "attempted", mono - 0.1, wall))
+            self.ledger.append(LedgerEntry("milvus", "growing/partitions", name, "acknowledged", mono, wall))
+        self.read_back.append(
+            ReadBack("milvus", "growing/partitions", made, BEGAN_MONO + LOAD_END_S + 1, BEGAN_WALL),
+        )
+
+    def long_search(
+        self, name: str, zone: str | None, taken_s: float, ended_s: float, state: WorkloadState = "failed"
+    ) -> None:
+        """Add a long search on the replica of a zone; where it was is not known without one."""
+        details = {"replica": f"milvus-{zone}" if zone else None}
+        error = {"error": "UNAVAILABLE", "error_code": 14} if state == "failed" else {}
+        for at_s, one in ((taken_s - 0.1, "submitted"), (taken_s, "accepted")):
+            self.step("milvus", name, "long_search", one, at_s, details=details)
+        self.step("milvus", name, "long_search", state, ended_s, details=details, **error)
 
     def long_query(
         self,

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from lakehouse.formation import FormationValues
-from lakehouse.formations import DEPLOYABLE
+from lakehouse.formations import FORMATIONS
 
 VALUES = FormationValues(
     region="east",
-    images={formation.name: f"localhost/lakehouse/{formation.name}:abc" for formation in DEPLOYABLE},
+    images={formation.name: f"localhost/lakehouse/{formation.name}:abc" for formation in FORMATIONS},
     database_address="10.89.0.7",
     database_password="pw-of-database",  # noqa: S106 - of nothing that exists
     console_password="pw-of-console",  # noqa: S106 - of nothing that exists

@@ -32,6 +32,7 @@ IDS = [
 JUDGED = {
     "S5.all.capacity", "S5.all.rescheduled", "S5.presto.rescheduled", "S5.mds.one-zone", "S5.mds.two-zones",
     "S5.mds.until", "S5.spark.driver", "S5.spark.executors", "S5.spark.elsewhere", "S5.customer",
+    "S5.milvus.active-active", "S5.milvus.inflight",
 }  # fmt: skip
 
 
@@ -94,7 +95,14 @@ def test_an_engine_may_have_figures_of_its_own_for_recovery_and_evidence() -> No
 def test_what_holds_of_one_zone_holds_whatever_stands_in_it(variant: str) -> None:
     """Each promise on the loss of one zone names all variants in which one zone loses power."""
     contract = load_contract(PROJECT / "contract.yaml")
-    for promise_id in ("S5.all.capacity", "S5.all.rescheduled", "S5.mds.one-zone", "S5.presto.rescheduled"):
+    for promise_id in (
+        "S5.all.capacity",
+        "S5.all.rescheduled",
+        "S5.mds.one-zone",
+        "S5.milvus.active-active",
+        "S5.milvus.inflight",
+        "S5.presto.rescheduled",
+    ):
         promise = contract.promise(promise_id)
         assert promise
         assert variant in promise.variants

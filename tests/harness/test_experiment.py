@@ -24,7 +24,7 @@ DRIVER = PROJECT / "experiments" / "zone-outage" / "zone-with-driver.yaml"
 HYPOTHESIS = "steady-state-hypothesis"
 # places of DRIVER's document
 JOBS = ("method", 0, "provider", "arguments", "jobs")
-INJECT, BASELINE, WAIT, PROMISE = ("method", 2), ("method", 1), ("method", 4), (HYPOTHESIS, "probes", 7)
+INJECT, BASELINE, WAIT, PROMISE = ("method", 2), ("method", 1), ("method", 4), (HYPOTHESIS, "probes", 9)
 type Load = Callable[[Path], Experiment]
 GONE = object()
 

@@ -14,7 +14,7 @@ from gameday.paths import PROJECT
 from gameday.topology import load_topology
 from lakehouse import provider
 from lakehouse.formation import RUNNING, Formation, FormationValues, instance, render
-from lakehouse.formations import DEPLOYABLE, FORMATIONS
+from lakehouse.formations import FORMATIONS
 from lakehouse.mds.settings import read_settings
 from lakehouse.mds_formation import MDS
 from lakehouse.milvus.settings import read_settings as read_milvus_settings
@@ -33,7 +33,7 @@ def pod(values: FormationValues = VALUES) -> dict[str, Any]:
     return template
 
 
-@pytest.mark.parametrize("formation", DEPLOYABLE, ids=lambda formation: formation.name)
+@pytest.mark.parametrize("formation", FORMATIONS, ids=lambda formation: formation.name)
 def test_settings_come_before_pods_and_all_carry_the_name_of_their_formation(formation: Formation) -> None:
     """Objects are in an order in which each finds what it needs; label and CRN say what belongs together."""
     made = render(formation, VALUES, program("kubectl"))
@@ -47,7 +47,7 @@ def test_settings_come_before_pods_and_all_carry_the_name_of_their_formation(for
     assert namespace["metadata"]["annotations"]["lakehouse/formations"] == "mds,spark"
 
 
-@pytest.mark.parametrize("formation", DEPLOYABLE, ids=lambda formation: formation.name)
+@pytest.mark.parametrize("formation", FORMATIONS, ids=lambda formation: formation.name)
 def test_a_formation_is_what_its_manifests_say(formation: Formation) -> None:
     """Replicas, image, requests, entrance: the list of formations and the manifests agree."""
     made = render(formation, VALUES, program("kubectl"))

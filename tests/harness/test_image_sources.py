@@ -55,12 +55,12 @@ def containers(item: dict[str, Any]) -> dict[str, dict[str, Any]]:
 
 @pytest.mark.parametrize("formation", FORMATIONS, ids=lambda formation: formation.name)
 def test_both_sources_have_the_same_objects(formation: Formation) -> None:
-    """The same kinds and names, the same pods but for what the other image has to be told; MDS differs in nothing."""
+    """The same kinds, names and pods but for what the other image has to be told; MDS and Milvus differ in nothing."""
     built, upstream = rendered(formation, VALUES), rendered(formation, UPSTREAM)
     assert list(built) == list(upstream)
-    if formation.name == "mds":
+    if formation.name in ("mds", "milvus"):
         assert built == upstream
-    may_differ = {"presto": {"image", "args", "volumeMounts"}, "spark": set[str](), "mds": set[str]()}
+    may_differ = {"presto": {"image", "args", "volumeMounts"}}
     for key, item in built.items():
         if key[0] != "Deployment":
             continue
@@ -68,7 +68,7 @@ def test_both_sources_have_the_same_objects(formation: Formation) -> None:
         assert list(ours) == list(theirs)
         for name, one in ours.items():
             differ = {field for field in {*one, *theirs[name]} if one.get(field) != theirs[name].get(field)}
-            assert differ == may_differ[formation.name]
+            assert differ == may_differ.get(formation.name, set())
 
 
 def test_references_are_those_of_the_source() -> None:
@@ -79,17 +79,19 @@ def test_references_are_those_of_the_source() -> None:
         source: {item["metadata"]["name"]: images_of(item) for item in items if item["kind"] == "Deployment"}
         for source, items in made.items()
     }
-    mds, presto, spark = (VALUES.images[name] for name in ("mds", "presto", "spark"))
+    mds, milvus, presto, spark = (VALUES.images[name] for name in ("mds", "milvus", "presto", "spark"))
     assert used[ImageSource.PACKAGES] == {
-        "mds": [mds], "presto-coordinator": [presto], "presto-worker": [presto], "spark-submission": [spark],
+        "mds": [mds], "milvus": [milvus], "presto-coordinator": [presto], "presto-worker": [presto],
+        "spark-submission": [spark],
     }  # fmt: skip
     assert used[ImageSource.UPSTREAM] == {
-        "mds": [mds], "presto-coordinator": ["prestodb/presto:0.287"], "presto-worker": ["prestodb/presto:0.287"],
+        "mds": [mds], "milvus": [milvus],
+        "presto-coordinator": ["prestodb/presto:0.287"], "presto-worker": ["prestodb/presto:0.287"],
         "spark-submission": ["apache/spark:4.0.1-scala2.13-java17-python3-ubuntu", spark],
     }  # fmt: skip
     # only what something runs is built and loaded
-    assert deploy._built(made[ImageSource.PACKAGES], VALUES) == sorted([mds, presto, spark])
-    assert deploy._built(made[ImageSource.UPSTREAM], UPSTREAM) == sorted([mds, spark])
+    assert deploy._built(made[ImageSource.PACKAGES], VALUES) == sorted([mds, milvus, presto, spark])
+    assert deploy._built(made[ImageSource.UPSTREAM], UPSTREAM) == sorted([mds, milvus, spark])
 
 
 def test_nothing_is_built_that_nothing_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

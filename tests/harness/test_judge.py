@@ -15,18 +15,27 @@ from gameday.judge import Verdict, exit_code, judge, read_verdicts, write_verdic
 
 ONE = ("S5.all.capacity", "S5.all.rescheduled", "S5.mds.one-zone", "S5.customer")
 TWO = ("S5.mds.two-zones", "S5.mds.until")
-# with three engines under load
-ALL = ("S5.presto.rescheduled", "S5.spark.driver", "S5.spark.executors", "S5.spark.elsewhere", *ONE)
+# with four engines under load
+ALL = (
+    "S5.presto.rescheduled",
+    "S5.milvus.active-active",
+    "S5.milvus.inflight",
+    "S5.spark.driver",
+    "S5.spark.executors",
+    "S5.spark.elsewhere",
+    *ONE,
+)
 
 
 def healthy(folder: Path, *promises: str) -> SyntheticRun:
     """Return a run in which promises are held, of one zone or of two."""
     two = promises[0] in TWO
-    engines = ("mds", "presto", "spark") if promises[0] in ALL and promises[0] not in ONE else ("mds",)
+    engines = ("mds", "presto", "spark", "milvus") if promises[0] in ALL and promises[0] not in ONE else ("mds",)
     run = SyntheticRun(folder, promises[0], ("zone-a", "zone-b") if two else ("zone-a",), engines)
     if "presto" in engines:
         run.presto()
         run.spark()
+        run.milvus()
     if two:
         run.fail(INJECTING_S, HEALED_S)
     return run

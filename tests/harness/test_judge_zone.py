@@ -240,6 +240,52 @@ def test_pods_of_workloads_are_not_rescheduled_by_kubernetes(rescheduled: Synthe
     assert {pod["name"] for pod in verdict.evidence["replacements"]} == {"mds-new", "worker-new"}
 
 
+def with_bound_pod(run: SyntheticRun) -> None:
+    """Add a pod in the lost zone whose volume is there, and which waits for it once its node is gone."""
+    shown = {"formation": "mds", "app": "store", "bound_to": "zone-a"}
+    run.pod(0.5, "store-0", "zone-a", **shown)
+    run.pod(50, "store-0", "zone-a", op="DELETED", ready=False, **shown)
+    run.pod(51, "store-0", None, uid="uid-again", ready=False, unschedulable=NO_ROOM, **shown)
+
+
+def test_a_pod_that_its_volume_binds_to_the_zone_is_not_rescheduled(rescheduled: SyntheticRun) -> None:
+    """Nobody could start it elsewhere: it is told of, and not waited for."""
+    with_bound_pod(rescheduled)
+    rescheduled.prolong(160)
+    verdict = rescheduled.judged()
+    assert verdict.verdict == "held", verdict.reason
+    assert verdict.figure == "pods lost: 1 and 1 that volumes bind to the lost zone; mds whole again after 20.0 s"
+    assert [pod["name"] for pod in verdict.evidence["bound_to_the_zone"]] == ["store-0"]
+
+
+@pytest.mark.parametrize("bound_to", [None, "zone-b"])
+def test_a_pod_that_could_start_elsewhere_is_waited_for(rescheduled: SyntheticRun, bound_to: str | None) -> None:
+    """With a volume of another zone it was never bound to the lost one."""
+    rescheduled.pod(0.5, "store-0", "zone-a", app="store", bound_to=bound_to)
+    rescheduled.prolong(160)
+    assert rescheduled.judged().verdict == "broken"
+
+
+def test_only_bound_pods_leave_rescheduled_open(rescheduled: SyntheticRun) -> None:
+    """None had to be rescheduled then."""
+    rescheduled.without("pod", name="mds-zone-a")
+    with_bound_pod(rescheduled)
+    verdict = rescheduled.judged()
+    assert verdict.verdict == "inconclusive"
+    assert "none had to be rescheduled" in verdict.reason
+
+
+def test_capacity_leaves_out_what_no_other_zone_could_take(capacity: SyntheticRun) -> None:
+    """Neither what a bound pod asks for nor that it waits is a lack of room."""
+    assign(capacity, "store-0", "zone-a", 9999, formation="mds", bound_to="zone-a")
+    with_bound_pod(capacity)
+    capacity.prolong(160)
+    verdict = capacity.judged()
+    assert verdict.verdict == "held", verdict.reason
+    assert verdict.figure.startswith("pods lost: 1,")
+    assert verdict.evidence["bound_to_the_zone"] == ["store-0"]
+
+
 def test_an_executor_is_no_replacement_of_a_formation_s_own_pod(rescheduled: SyntheticRun) -> None:
     """Nor is one missing from the formation that it works for."""
     run = three_engines(rescheduled, "S5.all.rescheduled")

@@ -22,13 +22,13 @@ def test_the_project_declares_three_zones_of_one_node_each() -> None:
 
 
 def test_what_is_reserved_leaves_a_node_its_declared_size() -> None:
-    """Kubelet takes the machine for its node; the reservation is the machine less one core and 4 Gi."""
+    """Kubelet takes the machine for its node; the reservation is the machine less one core and 5 Gi."""
     config = kind_config(load_topology(CONFIG), "east", ("control", "worker"), cgroup_v1=True)
     worker = next(node for node in config["nodes"] if node["role"] == "worker")
     (patch,) = worker["kubeadmConfigPatchesJSON6902"]
     (operation,) = yaml.safe_load(patch["patch"])
     cores, memory = host_size()
-    assert operation["value"] == {"name": "system-reserved", "value": f"cpu={cores - 1},memory={memory - 4 * 2**30}"}
+    assert operation["value"] == {"name": "system-reserved", "value": f"cpu={cores - 1},memory={memory - 5 * 2**30}"}
     assert worker["labels"]["topology.kubernetes.io/region"] == "east"
     assert worker["image"] == "worker"
 
