@@ -6,17 +6,18 @@ import os
 from collections.abc import Iterator
 
 import pytest
-from lab import Lakehouse
+from lab import Lakehouse, Shared
 
 from gameday import clusters
 from gameday.engine import find_engine
 from gameday.regions import Region, region_named
+from lakehouse.deploy import down
 from lakehouse.formations import FORMATIONS
 from lakehouse.images import node_images
 from lakehouse.mds_formation import MDS
+from lakehouse.milvus_formation import MILVUS
 
 # The region that `make gameday` uses too: a cluster that is up is used, one that is not is taken down in the end.
-type Shared = tuple[Region, bool]
 REGION = os.environ.get("CHAOS_TEST_REGION", "east")
 
 
@@ -25,11 +26,17 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Put all tests of the shared cluster into one group, so that xdist never runs two of their faults at once.
 
     First of all, since xdist reads the groups in the same hook. Tests of MDS alone come before those that need every
-    formation, so that the lakehouse grows once.
+    formation, so that the lakehouse grows once; those of Milvus alone, which shrink it, come after all others.
     """
-    items.sort(
-        key=lambda item: (bool(item.get_closest_marker("last")), "lakehouse" in getattr(item, "fixturenames", ()))
-    )
+    grows = ("lakehouse", "milvus_alone")
+
+    def place(item: pytest.Item) -> tuple[bool, int]:
+        fixtures = getattr(item, "fixturenames", ())
+        return bool(item.get_closest_marker("last")), max(
+            grows.index(one) + 1 if one in fixtures else 0 for one in grows
+        )
+
+    items.sort(key=place)
     for item in items:
         if item.get_closest_marker("cluster"):
             item.add_marker(pytest.mark.xdist_group("cluster"))
@@ -61,3 +68,14 @@ def mds_alone(shared: Shared) -> Lakehouse:
 def lakehouse(shared: Shared) -> Lakehouse:
     """Return the shared region with its whole lakehouse up."""
     return Lakehouse.deployed(*shared, FORMATIONS)
+
+
+@pytest.fixture(scope="session")
+def milvus_alone(shared: Shared) -> Iterator[Lakehouse]:
+    """Return the shared region with nothing but Milvus, for tests after which its metadata is of no use."""
+    region, made = shared
+    lakehouse = Lakehouse.deployed(region, made, (MILVUS,))
+    yield lakehouse
+    if not made:
+        down(region, lakehouse.engine)
+        Lakehouse.deployed(region, made, FORMATIONS)

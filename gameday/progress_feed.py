@@ -24,7 +24,7 @@ STATES = {"zone-power-loss": "lost", "zone-drain": "drained"}
 logger = logging.getLogger(__name__)
 
 
-class _Tail:
+class Tail:
     """Reads what was appended to a file of JSON lines since the last time."""
 
     def __init__(self, path: Path) -> None:
@@ -50,8 +50,8 @@ class Feed:
         self._folder = folder
         self._progress = progress
         self._zones = dict.fromkeys(zones, "up")
-        self._timeline = _Tail(folder / "timeline.jsonl")
-        self._requests: dict[Path, _Tail] = {}
+        self._timeline = Tail(folder / "timeline.jsonl")
+        self._requests: dict[Path, Tail] = {}
         self._ended: deque[tuple[float, bool]] = deque()
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._follow, name="progress-feed", daemon=True)
@@ -79,7 +79,7 @@ class Feed:
             self._tell_event(event)
         self._progress.zones(self._zones)
         for path in self._folder.glob("requests-*.jsonl"):
-            for line in self._requests.setdefault(path, _Tail(path)).read():
+            for line in self._requests.setdefault(path, Tail(path)).read():
                 if line["outcome"] != "unfinished":
                     self._ended.append((line["ended"], line["outcome"] != "ok"))
         if not self._requests:

@@ -21,10 +21,10 @@ ROOT_PATH = "files"
 # A replica that etcd has not heard of for so long has lost its session, and ends.
 SESSION_TTL_S = 10
 FLUSH_EVERY_S = 10
-# The health page searches, and a search waits while Kafka elects a leader, in all replicas at once: that may take as
-# long as these checks do (half a second each, and as much to wait for an answer), or clients would be refused by all.
-# A dead machine is noticed sooner, by the connections to it.
-CHECKS_TO_FALL = 10
+# The health page searches, and a search waits while Kafka elects a leader, in all replicas at once. That may take as
+# long as so many checks do (two seconds to wait for an answer, and half a second between), or clients would be refused
+# by all. A dead machine is noticed sooner, by the connections to it.
+CHECKS_TO_FALL = 4
 
 
 def config(values: FormationValues) -> list[dict[str, Any]]:

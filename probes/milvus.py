@@ -14,12 +14,17 @@ def serves() -> bool:
 
     Its own health page is not asked: what it says is what is to be known.
     """
+    return searches(current().endpoints["milvus"])
+
+
+def searches(address: str) -> bool:
+    """Tell the same of a Milvus at an address, `http://HOST:PORT`."""
     # a second of work, which runs without Milvus need not do
     import grpc  # noqa: PLC0415
     from pymilvus import MilvusClient, MilvusException  # noqa: PLC0415
 
     try:
-        client = MilvusClient(current().endpoints["milvus"], timeout=_TIMEOUT_S, dedicated=True)
+        client = MilvusClient(address, timeout=_TIMEOUT_S, dedicated=True)
         try:
             for name in client.list_collections(timeout=_TIMEOUT_S):
                 _search(client, name)

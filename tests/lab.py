@@ -7,11 +7,13 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from kubernetes.client import CoreV1Api
+from kubernetes.stream import stream
 from pyarrow.fs import S3FileSystem
 from pyiceberg.catalog.rest import RestCatalog
 
@@ -24,6 +26,7 @@ from lakehouse.deploy import endpoints
 from lakehouse.deploy import up as deploy_up
 from lakehouse.formation import Formation
 from lakehouse.provider import OBJECT_STORE_PORT
+from probes.cluster import NAMESPACE
 
 CHAOS = str(Path(sys.executable).with_name("chaos"))
 EXPERIMENTS = {path.stem: path for path in (PROJECT / "experiments").rglob("*.yaml")}
@@ -55,6 +58,10 @@ def command(*arguments: str, timeout: float = 600) -> Ran:
 def chaos(*arguments: str, timeout: float = 600) -> Ran:
     """Run a command of `chaos`."""
     return command(CHAOS, *arguments, timeout=timeout)
+
+
+# The region of the shared cluster, and whether it was made for the tests.
+type Shared = tuple[Region, bool]
 
 
 @dataclass(frozen=True)
@@ -114,6 +121,21 @@ def bucket_of(lakehouse: Lakehouse) -> S3FileSystem:
 def _store_of(lakehouse: Lakehouse) -> str:
     (store,) = [item for item in lakehouse.region.services(lakehouse.engine) if item.name.endswith("object-store")]
     return f"http://{store.address}:{OBJECT_STORE_PORT}"
+
+
+def run_in_pod(api: CoreV1Api, app: str, *command: str) -> str:
+    """Run a program in a pod of this label `app.kubernetes.io/name`, and return what it printed."""
+    return next(run_in_pods(api, app, *command))
+
+
+def run_in_pods(api: CoreV1Api, app: str, *command: str) -> Iterator[str]:
+    """Run a program in one pod of this label after the other, and yield what each printed."""
+    for pod in api.list_namespaced_pod(NAMESPACE, label_selector=f"app.kubernetes.io/name={app}").items:
+        said: str = stream(
+            api.connect_get_namespaced_pod_exec, pod.metadata.name, NAMESPACE,
+            command=list(command), stdin=False, stdout=True, stderr=True, tty=False,
+        )  # fmt: skip
+        yield said
 
 
 @dataclass

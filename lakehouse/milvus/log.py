@@ -84,23 +84,24 @@ class Log:
         topic = NewTopic(self._topic, num_partitions=1, replication_factor=copies, config=settings)
         # kept: one that goes takes what it was asked with it
         admin = AdminClient(self._common)
-        deadline, problem = time.monotonic() + _CREATE_DEADLINE_S, ""
-        while time.monotonic() < deadline:
-            try:
-                admin.create_topics([topic], request_timeout=5.0)[self._topic].result(timeout=6.0)
-            except KafkaException as error:
-                # fewer brokers than copies: the others are still starting
-                problem = str(error.args[0])
-                if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
-                    time.sleep(_PAUSE_S)
-                    continue
+        deadline = time.monotonic() + _CREATE_DEADLINE_S
+        while True:
+            # first: to make a topic takes all brokers, and to use one that is there a majority
             try:
                 self.end()
             except LogError as error:
                 problem = str(error)
-                time.sleep(_PAUSE_S)
             else:
                 return
+            if time.monotonic() >= deadline:
+                break
+            try:
+                admin.create_topics([topic], request_timeout=5.0)[self._topic].result(timeout=6.0)
+            except KafkaException as error:
+                # fewer brokers than copies: the others are still starting
+                if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
+                    problem = str(error.args[0])
+            time.sleep(_PAUSE_S)
         raise LogError(f"the topic {self._topic} was not there in {_CREATE_DEADLINE_S:g} s: {problem}")
 
     def append(self, method: str, request: bytes, revision: int, token: str) -> int:

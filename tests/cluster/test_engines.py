@@ -16,13 +16,11 @@ import prestodb.dbapi
 import pyarrow as pa
 import pytest
 from kubernetes.client import CoreV1Api
-from kubernetes.stream import stream
-from lab import Lakehouse, catalogue_of
+from lab import Lakehouse, catalogue_of, run_in_pod
 
 from gameday.regions import api_client
 from gameday.waiting import wait_until
 from lakehouse.deploy import endpoints
-from probes.cluster import NAMESPACE
 
 pytestmark = pytest.mark.cluster
 
@@ -101,26 +99,17 @@ def test_java_starts_from_archives_of_classes(lakehouse: Lakehouse) -> None:
     """Servers of Presto have theirs in memory, and Spark takes its own: a start costs half as much more without."""
     api = CoreV1Api(api_client(lakehouse.region.kubeconfig))
     for name in ("presto-coordinator", "presto-worker"):
-        assert "/classes.jsa" in _run_in_pod(api, name, "cat", "/proc/1/maps")
-    assert "Server VM" in _run_in_pod(api, "spark-submission", "python3", "-c", SPARKS_JAVA)
+        assert "/classes.jsa" in run_in_pod(api, name, "cat", "/proc/1/maps")
+    assert "Server VM" in run_in_pod(api, "spark-submission", "python3", "-c", SPARKS_JAVA)
 
 
 def test_python_starts_from_byte_code(lakehouse: Lakehouse) -> None:
     """The packages of MDS and of Spark's service are compiled: a pod could not keep what it compiles itself."""
     api = CoreV1Api(api_client(lakehouse.region.kubeconfig))
     for name in ("mds", "spark-submission"):
-        said = _run_in_pod(api, name, "python3", "-v", "-c", "import pyiceberg.table")
+        said = run_in_pod(api, name, "python3", "-v", "-c", "import pyiceberg.table")
         assert "pyiceberg/table/__pycache__/__init__.cpython-311.pyc matches" in said
         assert not re.search(r"code object from '[^']*pyiceberg[^']*\.py'", said)
-
-
-def _run_in_pod(api: CoreV1Api, app: str, *command: str) -> str:
-    pods = api.list_namespaced_pod(NAMESPACE, label_selector=f"app.kubernetes.io/name={app}").items
-    said: str = stream(
-        api.connect_get_namespaced_pod_exec, pods[0].metadata.name, NAMESPACE,
-        command=list(command), stdin=False, stdout=True, stderr=True, tty=False,
-    )  # fmt: skip
-    return said
 
 
 def test_pyspark_reads_through_mds_what_pyiceberg_wrote(lakehouse: Lakehouse) -> None:

@@ -15,7 +15,7 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MilvusLab]:
     try:
         made.begin()
         for name in ("one", "two"):
-            made.replica(name, flush_seconds="3600")
+            made.replica(name, flush_seconds="3600", log_seconds="3")
         for name in ("one", "two"):
             made.await_replica(name)
         yield made

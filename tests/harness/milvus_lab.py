@@ -70,8 +70,11 @@ class MilvusLab:
         command = [str(node_programs() / "versitygw"), "--port", f"127.0.0.1:{self.ports['store']}", "--quiet"]
         self._start("store", [*command, "posix", str(bucket.parent)], keys)
 
-    def replica(self, name: str, **settings: str) -> None:
-        """Start a replica, without waiting for it; settings are MILVUS_* without these letters, in small ones."""
+    def replica(self, name: str, *, sabotage: str = "", **settings: str) -> None:
+        """Start a replica, without waiting for it; settings are MILVUS_* without these letters, in small ones.
+
+        `sabotage` is Python that is carried out first.
+        """
         self.ports[name], self.ports[f"{name}-health"] = free_port(), free_port()
         environment = {
             "MILVUS_ETCD_ENDPOINTS": f"127.0.0.1:{self.ports['etcd']}",
@@ -87,7 +90,9 @@ class MilvusLab:
             "POD_NAME": name,
             **{f"MILVUS_{key.upper()}": value for key, value in settings.items()},
         }
-        self._start(name, [sys.executable, "-m", "lakehouse.milvus"], environment)
+        begin = f"{sabotage}\nimport sys\nfrom lakehouse.milvus.__main__ import main\nsys.exit(main())"
+        command = ["-c", begin] if sabotage else ["-m", "lakehouse.milvus"]
+        self._start(name, [sys.executable, *command], environment)
 
     def await_replica(self, name: str) -> None:
         """Wait until a replica says that it serves."""

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import signal
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from builders import BEGAN_MONO, INJECTING_S, LOAD_END_S, SyntheticRun
 from milvus_lab import GROUP, MilvusLab
 
-from gameday.records import read_ledger, read_requests
-from loadgen.milvus_readback import read_back_milvus
+from gameday.errors import HarnessError
+from gameday.judge import Verdict
+from gameday.records import LedgerEntry, ReadBack, read_ledger, read_requests, read_workloads
+from loadgen.milvus_readback import drop_collections, read_back_milvus
 from loadgen.process import Load
 from loadgen.schedule import ARRIVALS_PER_S, declared_rates
+from probes.milvus import searches
 
 pytestmark = GROUP
 
@@ -43,6 +48,14 @@ def test_the_load_keeps_its_rate_and_finds_what_it_wrote(lab: MilvusLab, tmp_pat
     assert len(found) == 2
     assert acknowledged <= {(one.place, item) for one in found for item in one.items}
     assert len([one for one in acknowledged if "partitions" not in one[0]]) > 8
+    # as long as something is missing, it stays to be looked at
+    client = lab.client("two")
+    mine = {one.place.partition("/")[0] for one in found}
+    drop_collections(f"http://127.0.0.1:{lab.ports['two']}", ledger, found[:1])
+    assert mine <= set(client.list_collections())
+    drop_collections(f"http://127.0.0.1:{lab.ports['two']}", ledger, found)
+    left = set(client.list_collections())
+    assert not [name for name in left if name.partition("_")[2] in {one.partition("_")[2] for one in mine}]
 
 
 def test_a_log_that_takes_nothing_fails_writes_and_they_are_not_acknowledged(lab: MilvusLab, tmp_path: Path) -> None:
@@ -52,12 +65,112 @@ def test_a_log_that_takes_nothing_fails_writes_and_they_are_not_acknowledged(lab
     try:
         load.wait_ready(60)
         lab.processes["kafka"].send_signal(signal.SIGSTOP)
-        time.sleep(14)
+        time.sleep(8)
     finally:
         lab.processes["kafka"].send_signal(signal.SIGCONT)
         load.stop(20)
-    failed = [one for one in read_requests(tmp_path) if one.operation == "insert" and one.outcome != "ok"]
+    # an insert asks for the collection's schema first, which waits; a partition is made at once, or not
+    writes = ("insert", "create_partition")
+    failed = [one for one in read_requests(tmp_path) if one.operation in writes and one.outcome != "ok"]
     assert failed
     assert any("log" in str(one.error) for one in failed), {one.error for one in failed}
     states = {entry.item: entry.state for entry in read_ledger(tmp_path)}
     assert "unknown" in states.values()
+
+
+def test_long_searches_are_in_flight_and_fail_with_their_replica(lab: MilvusLab, tmp_path: Path) -> None:
+    """Accepted, with the replica's own name, and ended by its death at once; no retry of the client hides that."""
+    lab.replica("three", flush_seconds="3600")
+    lab.await_replica("three")
+    address, rate = f"http://127.0.0.1:{lab.ports['three']}", ARRIVALS_PER_S["milvus"]
+    load = Load("milvus", address, tmp_path, arrivals_per_s=rate, options=["--long-searches", "4"])
+    load.start()
+    try:
+        load.wait_ready(60)
+        before = read_workloads(tmp_path)
+        # the first ones wait for 6, 11, 16 and 21 s, so that one has ended and another has taken its place
+        time.sleep(8)
+        killed = time.monotonic()
+        lab.end("three")
+        time.sleep(2)
+    finally:
+        load.stop(20)
+    searches = read_workloads(tmp_path)
+    assert len([one for one in before if one.last.state == "accepted"]) == 4
+    assert {(one.kind, one.detail("replica")) for one in before} == {("long_search", "three")}
+    ended = {state: [one for one in searches if one.last.state == state] for state in ("succeeded", "failed")}
+    assert len(ended["succeeded"]) == 1
+    failed = [one for one in ended["failed"] if one.at("accepted")]
+    assert len(failed) == 4
+    for one in failed:
+        assert (one.last.error_code, str(one.last.error)[:11]) == (14, "UNAVAILABLE")
+        assert 0 <= one.last.mono - killed < 2
+
+
+LIES = """
+from lakehouse.milvus.engine import failed
+from lakehouse.milvus.health import Health
+from lakehouse.milvus.servicer import ReplicaServicer
+Health.problem = lambda self: None
+ReplicaServicer.Search = lambda self, request, context: failed("Search", "no search today")
+"""
+
+
+def test_a_health_page_that_says_yes_while_search_fails_is_caught(lab: MilvusLab, tmp_path: Path) -> None:
+    """The probe of the hypothesis searches by itself, and a load does not begin: nothing is broken, or judged."""
+    client = lab.client("one")
+    client.create_collection("looked_at", dimension=4)
+    lab.replica("liar", sabotage=LIES, flush_seconds="3600")
+    lab.await_replica("liar")
+    try:
+        assert searches(f"http://127.0.0.1:{lab.ports['one']}")
+        assert lab.health("liar") is None
+        assert not searches(f"http://127.0.0.1:{lab.ports['liar']}")
+        load = Load("milvus", f"http://127.0.0.1:{lab.ports['liar']}", tmp_path, arrivals_per_s=1.0)
+        load.start()
+        with pytest.raises(HarnessError, match="no search today"):
+            load.wait_ready(60)
+    finally:
+        lab.end("liar")
+        client.drop_collection("looked_at")
+
+
+EARLY = """
+from threading import Timer
+from lakehouse.milvus.replica import Replica
+def write(self, method, request):
+    Timer(3.0, self._log.append, [method, request.SerializeToString(), self.engine.snapshot.revision, ""]).start()
+    return self.engine.call(method, request)
+Replica.write = write
+"""
+
+
+def test_rows_acknowledged_before_they_are_in_the_log_are_found_lost(lab: MilvusLab, tmp_path: Path) -> None:
+    """The replica dies with what it had not written yet, and the ledger of its clients says what that was."""
+    lab.replica("early", sabotage=EARLY, flush_seconds="3600")
+    lab.await_replica("early")
+    load = Load("milvus", f"http://127.0.0.1:{lab.ports['early']}", tmp_path, arrivals_per_s=ARRIVALS_PER_S["milvus"])
+    load.start()
+    try:
+        load.wait_ready(60)
+        time.sleep(6)
+        lab.end("early")
+    finally:
+        load.stop(20)
+    ledger = read_ledger(tmp_path)
+    found = read_back_milvus(f"http://127.0.0.1:{lab.ports['two']}", ledger, deadline_s=20)
+    verdict = judged_with(tmp_path / "run", ledger, found)
+    assert verdict.verdict == "broken"
+    assert "acknowledged writes are lost" in verdict.reason
+    # one and a quarter a second, of the last 3 s
+    rows = [one for one in verdict.evidence["rpo"]["milvus"]["lost_items"] if "partitions" not in one["item"]]
+    assert 2 <= len(rows) <= 5
+
+
+def judged_with(folder: Path, ledger: list[LedgerEntry], found: list[ReadBack]) -> Verdict:
+    """Return the verdict on a run in which all was well but for these writes and what was read back of them."""
+    run = SyntheticRun(folder, "S5.milvus.active-active", engines=("milvus",))
+    run.milvus()
+    run.ledger = [replace(one, mono=BEGAN_MONO + INJECTING_S) for one in ledger]
+    run.read_back = [replace(one, mono=BEGAN_MONO + LOAD_END_S + 1) for one in found]
+    return run.judged()

@@ -1,0 +1,81 @@
+"""What `chaos soak` makes of a ledger and of what was read back of it."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+
+import pytest
+
+from gameday.cli_soak import Soak, _acknowledgements, _look
+from gameday.errors import ExitCode
+from gameday.records import LedgerEntry, LedgerState, ReadBack, write_read_back
+from gameday.timeline import JsonLines
+
+PLACE = "growing_1"
+
+
+def write(folder: Path, **states: LedgerState) -> None:
+    """Write the last state of writes into a ledger, each attempted before."""
+    lines = JsonLines(folder / "ledger-1.jsonl")
+    for number, (item, state) in enumerate(states.items()):
+        for one in ("attempted", state):
+            lines.append(asdict(LedgerEntry("milvus", PLACE, item, one, float(number), 0.0)))  # type: ignore[arg-type]
+    lines.close()
+
+
+def soaked(folder: Path, *items: str, error: str | None = None) -> Soak:
+    """Return what becomes of these items that were read back."""
+    write_read_back(folder, [ReadBack("milvus", PLACE, list(items), 9.0, 0.0, error)])
+    found = Soak(7)
+    _look(folder, found)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("read", "name", "items", "code"),
+    [
+        (("a", "b"), "lost", [], ExitCode.HELD),
+        (("a", "b", "c"), "unexpected", [], ExitCode.HELD),
+        (("a",), "lost", ["growing_1/b"], ExitCode.BROKEN),
+        (("a", "b", "b"), "doubled", ["growing_1/b"], ExitCode.BROKEN),
+        (("a", "b", "x"), "unexpected", ["growing_1/x"], ExitCode.BROKEN),
+    ],
+)
+def test_what_is_lost_doubled_or_unexpected_breaks_it(
+    tmp_path: Path, read: tuple[str, ...], name: str, items: list[str], code: ExitCode
+) -> None:
+    """A write whose fate nobody knows may be there or not."""
+    write(tmp_path, a="acknowledged", b="acknowledged", c="unknown")
+    found = soaked(tmp_path, *read)
+    assert getattr(found, name) == items
+    assert (found.acknowledged, found.exit_code) == (2, code)
+
+
+def test_what_could_not_be_read_leaves_it_open(tmp_path: Path) -> None:
+    """Nothing of it counts as lost."""
+    write(tmp_path, a="acknowledged")
+    found = soaked(tmp_path, error="gone")
+    assert (found.lost, found.unread, found.exit_code) == ([], ["growing_1: gone"], ExitCode.INCONCLUSIVE)
+
+
+def test_without_a_write_nothing_is_known(tmp_path: Path) -> None:
+    """Of none acknowledged none could be lost."""
+    write(tmp_path, a="unknown")
+    assert soaked(tmp_path).exit_code == ExitCode.INCONCLUSIVE
+
+
+def test_writes_that_end_break_it(tmp_path: Path) -> None:
+    """Also where nothing is lost."""
+    write(tmp_path, a="acknowledged")
+    found = soaked(tmp_path, "a")
+    found.stuck = "no write was acknowledged"
+    assert found.exit_code == ExitCode.BROKEN
+
+
+def test_the_latest_acknowledgement_is_known(tmp_path: Path) -> None:
+    """Of what was appended since the last look too, and of nothing else."""
+    latest = _acknowledgements(tmp_path)
+    assert next(latest) == 0.0
+    write(tmp_path, a="acknowledged", b="acknowledged", c="unknown")
+    assert next(latest) == 1.0
