@@ -200,6 +200,8 @@ def _failed(requests: Sequence[Request]) -> int:
 
 def _failed_text(case: Case, searches: Sequence[Workload]) -> str:
     failed = [search.last for search in searches if search.last.state == "failed"]
-    after = [last.mono - case.fault.injecting for last in failed]
-    when = f" {seconds(min(after))} to {seconds(max(after))} after the fault{error_text(failed[0])}" if after else ""
+    after = sorted(last.mono - case.fault.injecting for last in failed)
+    # once, where the first and the last are the same to a reader
+    span = " to ".join(dict.fromkeys(seconds(moment) for moment in (*after[:1], *after[-1:])))
+    when = f" after {span}{error_text(failed[0])}" if failed else ""
     return f"{len(failed)} of {len(searches)} searches in flight in the lost zone failed{when}"

@@ -1,4 +1,4 @@
-"""Workloads, which are long queries and jobs, as the checkers see them: in flight at the fault, and how they ended."""
+"""Workloads (long queries, long searches, jobs) as checkers see them: in flight at the fault, and how they ended."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ from gameday.measure import Outage, outages, resolution_s
 from gameday.records import Request, Workload, read_ledger, read_read_back, read_requests, read_workloads
 from gameday.report_plots import engine_figure
 from gameday.report_story import Deed, Mark, Shade, deeds, marks, origin_mono, shades
-from gameday.report_workloads import WorkloadRow, workload_rows
+from gameday.report_workloads import WorkloadRow, told, workload_rows
 from gameday.timeline import Event, read_timeline
 
 # the worst first: the first of these that occurs gives the page its headline
@@ -50,6 +50,7 @@ class _EngineView:
     facts: list[tuple[str, str]]
     plots: _Plots | None
     workloads: list[WorkloadRow]
+    workloads_left_out: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,9 +210,9 @@ def _engine_view(
     """Measure and draw one engine; `requests` and `workloads` are all of its own, and not both empty."""
     first = requests[0].intended if requests else workloads[0].steps[0].mono
     origin = origin_mono(events) if events else first
-    rows = workload_rows(workloads, events, origin, contract.workloads.in_flight_min_s)
+    rows, left_out = told(workload_rows(workloads, events, origin, contract.workloads.in_flight_min_s))
     if not requests:
-        return _EngineView(name, [("Operations", "none was recorded")], None, rows)
+        return _EngineView(name, [("Operations", "none was recorded")], None, rows, left_out)
     recovery = contract.recovery
     found = outages(requests, sustained_s=recovery.sustained_s, slow_after_s=recovery.slow_after_s_of(name))
     return _EngineView(
@@ -219,6 +220,7 @@ def _engine_view(
         facts=[*_engine_facts(requests, found, origin), ("Acknowledged writes lost (RPO)", loss(folder, name, origin))],
         plots=_plots(requests, found, events, origin),
         workloads=rows,
+        workloads_left_out=left_out,
     )
 
 

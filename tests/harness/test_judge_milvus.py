@@ -138,7 +138,7 @@ def test_a_search_that_failed_and_no_long_impact_hold(inflight: SyntheticRun) ->
     verdict = inflight.judged()
     assert verdict.verdict == "held", verdict.reason
     assert verdict.figure == (
-        "1 of 1 searches in flight in the lost zone failed 3.4 s to 3.4 s after the fault (UNAVAILABLE 14); "
+        "1 of 1 searches in flight in the lost zone failed after 3.4 s (UNAVAILABLE 14); "
         "as before 2.1 s after the fault, and 50 ms after the zone began to return"
     )
     assert {one["replica"] for one in verdict.evidence["in_flight"]} == {

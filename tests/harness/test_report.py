@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,7 @@ from gameday.records import LedgerEntry, ReadBack, Recorder, Request, read_reque
 from gameday.report import headline, loss, write_report
 from gameday.report_plots import engine_figure, failed_attempts
 from gameday.report_story import Mark, deeds, marks, shades
-from gameday.report_workloads import workload_rows
+from gameday.report_workloads import WorkloadRow, told, workload_rows
 from gameday.timeline import read_timeline
 
 
@@ -199,14 +200,26 @@ def test_the_table_of_workloads_tells_how_each_ended_and_which_were_in_flight(tm
     assert not any(row.in_flight for row in workload_rows(read_workloads(folder), [], 0.0, 1.0))
 
 
+@pytest.mark.parametrize(("quiet", "shown"), [(10, 12), (11, 2)])
+def test_many_workloads_that_nothing_happened_to_are_counted_and_not_listed(quiet: int, shown: int) -> None:
+    """One in flight at the fault, and one that failed, always are."""
+    row = WorkloadRow(
+        "search", "long search", in_flight=False, where="m", taken_s=1, state="succeeded", last_s=2, error=""
+    )
+    rows = [replace(row, in_flight=True), *[row] * quiet, replace(row, state="failed")]
+    listed, left_out = told(rows)
+    assert (len(listed), left_out) == (shown, len(rows) - shown)
+    assert (listed[0].in_flight, listed[-1].state) == (True, "failed")
+
+
 def test_the_page_has_a_table_of_workloads_only_for_engines_that_had_some(tmp_path: Path, contract: Contract) -> None:
     """Also for one of which no operation was recorded, which has no plots; what the engine said is text."""
     folder = write_run(tmp_path / "one")
-    assert "long queries and jobs" not in page(folder, [], contract)
+    assert "long queries, long searches and jobs" not in page(folder, [], contract)
     write_workloads(folder)
     text = page(folder, [], contract)
-    assert "mds: long queries and jobs" in text
-    assert "spark: long queries and jobs" in text
+    assert "mds: long queries, long searches and jobs" in text
+    assert "spark: long queries, long searches and jobs" in text
     assert "none was recorded" in text
     assert text.count('class="figure"') == 1
     assert text.count("in flight at the fault") == 2
