@@ -50,7 +50,7 @@ class Soak:
     """
 
     seed: int
-    kills: Counter[str] = field(default_factory=Counter)
+    kills: dict[str, int] = field(default_factory=dict)
     acknowledged: int = 0
     lost: list[str] = field(default_factory=list)
     doubled: list[str] = field(default_factory=list)
@@ -123,7 +123,7 @@ def _soak(session: Session, kills: int, found: Soak) -> None:
         pod = _kill(session, part, chance)
         _, killed = now()
         session.timeline.append("soak.kill", "fault", pod=pod, number=number)
-        found.kills[part] += 1
+        found.kills[part] = found.kills.get(part, 0) + 1
         if (again := _written_again(session, acknowledged, killed)) is None:
             found.stuck = f"no write was acknowledged for {_WRITES_AGAIN_S:g} s after {pod} was killed, number {number}"
             break
@@ -222,7 +222,7 @@ def _tell(found: Soak, folder: Path, *, as_json: bool) -> None:
     console.print(table)
     if found.stuck:
         console.print(found.stuck, soft_wrap=True)
-    kills = found.kills.total()
+    kills = sum(found.kills.values())
     console.print(
         f"{kills} kills in {found.seconds:.0f} s · seed {found.seed} · recorded in {folder} · exit code"
         f" {int(found.exit_code)}",

@@ -43,6 +43,8 @@ from nodeimage.steps import step
 
 _SERVICE_DEADLINE_S = 60.0
 _READY_DEADLINE_S = 180.0
+# A broker has a minute to hand over what it leads.
+_GONE_DEADLINE_S = 120.0
 # Of images that each node pulls by itself: gigabytes, over a line that we know nothing of.
 _PULLED_DEADLINE_S = 1200.0
 _FIELD_MANAGER = "lakehouse-chaos"
@@ -160,18 +162,34 @@ def _frontends(formation: Formation, workers: Sequence[Container]) -> list[provi
 
 
 def down(region: Region, engine: Engine) -> None:
-    """Remove the formations and the provider's services, with all data; the cluster stays."""
+    """Remove the formations and the provider's services, with all data; the cluster stays.
+
+    Returns once they are gone: until then nothing could be deployed anew. Raises DeadlinePassed where they stay.
+    """
     api = api_client(region.kubeconfig)
     try:
         client.CoreV1Api(api).delete_namespace(NAMESPACE)
     except ApiException as error:
         if error.status != httpx.codes.NOT_FOUND:
             raise HarnessError(f"the namespace {NAMESPACE} cannot be deleted: {error.reason}") from error
+    with step("the formations go"):
+        wait_until("the formations to be gone", lambda: _still_there(api), deadline_s=_GONE_DEADLINE_S)
     remove_volumes(api)
     for node in region.nodes(engine):
         if node.running:
             engine.call("exec", node.name, "rm", "-rf", VOLUMES)
     engine.remove(*(item.name for item in region.services(engine)))
+
+
+def _still_there(api: client.ApiClient) -> str | None:
+    try:
+        client.CoreV1Api(api).read_namespace(NAMESPACE, _request_timeout=10)
+    except ApiException as error:
+        if error.status == httpx.codes.NOT_FOUND:
+            return None
+        raise
+    pods = client.CoreV1Api(api).list_namespaced_pod(NAMESPACE, _request_timeout=10).items
+    return f"{len(pods)} pods are left"
 
 
 def status(region: Region, engine: Engine) -> dict[str, Any]:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 
-from gameday.cli_soak import Soak, _acknowledgements, _look
+from gameday.cli_soak import Soak, _acknowledgements, _look, _tell
 from gameday.errors import ExitCode
 from gameday.records import LedgerEntry, LedgerState, ReadBack, write_read_back
 from gameday.timeline import JsonLines
@@ -79,3 +80,11 @@ def test_the_latest_acknowledgement_is_known(tmp_path: Path) -> None:
     assert next(latest) == 0.0
     write(tmp_path, a="acknowledged", b="acknowledged", c="unknown")
     assert next(latest) == 1.0
+
+
+def test_the_figures_are_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """With the kills by part, for machines."""
+    found = Soak(7, kills={"milvus": 2, "milvus-etcd": 1}, acknowledged=3)
+    _tell(found, tmp_path, as_json=True)
+    told = json.loads(capsys.readouterr().out)
+    assert (told["kills"], told["acknowledged"], told["exit_code"]) == ({"milvus": 2, "milvus-etcd": 1}, 3, 0)
