@@ -46,7 +46,8 @@ class Soak:
     """What became of it: kills by part, and of all writes of clients those acknowledged, lost, doubled, unexpected.
 
     `unread` are places that could not be read back, with the reason; `longest_s` is the longest time from a kill to the
-    next acknowledged write; `stuck` tells that none came in time, and after which kill.
+    next acknowledged write; `stuck` tells that none came in time, and after which kill; `interrupted` that fewer pods
+    were killed than asked for.
     """
 
     seed: int
@@ -60,6 +61,7 @@ class Soak:
     failed: int = 0
     longest_s: float = 0.0
     stuck: str | None = None
+    interrupted: bool = False
     seconds: float = 0.0
 
     @property
@@ -67,7 +69,8 @@ class Soak:
         """Broken where a write is lost or there twice, or writes ended; inconclusive where that is not known."""
         if self.lost or self.doubled or self.unexpected or self.stuck:
             return ExitCode.BROKEN
-        return ExitCode.HELD if self.acknowledged and not self.unread else ExitCode.INCONCLUSIVE
+        known = self.acknowledged and not self.unread and not self.interrupted
+        return ExitCode.HELD if known else ExitCode.INCONCLUSIVE
 
 
 @click.command(cls=ChaosCommand)
@@ -88,7 +91,8 @@ def soak(region: str, kills: int, seed: int | None, runs: Path, *, as_json: bool
 
     Each kill is a SIGKILL without warning, of a pod that is ready, at a random moment. The next one comes once a write
     has been acknowledged again, whether or not the pod is back, so that kills fall on top of each other. In the end all
-    that was acknowledged is read back. Exit codes: 0 nothing lost, none doubled; 1 broken; 2 not known.
+    that was acknowledged is read back; after Ctrl-C too, of the kills until then. Exit codes: 0 nothing lost, none
+    doubled; 1 broken; 2 not known.
     """
     chosen, engine = region_named(region), find_engine()
     api = api_client(chosen.kubeconfig)
@@ -115,6 +119,18 @@ def _soak(session: Session, kills: int, found: Soak) -> None:
     begin_loads([NAME])
     _, begin = now()
     session.timeline.append("soak.begin", "harness", seed=found.seed, kills=kills)
+    try:
+        _kill_all(session, kills, found)
+    except KeyboardInterrupt:
+        found.interrupted = True
+        click.echo("interrupted: what was written until now is read back", err=True)
+    found.seconds = now()[1] - begin
+    settle(session, _SETTLE_DEADLINE_S)
+    end_load(NAME)
+    _look(session.folder, found)
+
+
+def _kill_all(session: Session, kills: int, found: Soak) -> None:
     chance, acknowledged = random.Random(found.seed), _acknowledgements(session.folder)  # noqa: S311 - no secret
     for number in range(1, kills + 1):
         time.sleep(chance.random())
@@ -129,10 +145,6 @@ def _soak(session: Session, kills: int, found: Soak) -> None:
             break
         found.longest_s = max(found.longest_s, again - killed)
         click.echo(f"{number} of {kills}: {pod}, a write was acknowledged {again - killed:.1f} s later", err=True)
-    found.seconds = now()[1] - begin
-    settle(session, _SETTLE_DEADLINE_S)
-    end_load(NAME)
-    _look(session.folder, found)
 
 
 def _kill(session: Session, part: str, chance: random.Random) -> str:
@@ -220,8 +232,9 @@ def _tell(found: Soak, folder: Path, *, as_json: bool) -> None:
     table.add_row("longest from a kill to a write", f"{found.longest_s:.1f} s")
     console = Console()
     console.print(table)
-    if found.stuck:
-        console.print(found.stuck, soft_wrap=True)
+    for told in (found.stuck, "interrupted before all kills that were asked for" if found.interrupted else None):
+        if told:
+            console.print(told, soft_wrap=True)
     kills = sum(found.kills.values())
     console.print(
         f"{kills} kills in {found.seconds:.0f} s · seed {found.seed} · recorded in {folder} · exit code"

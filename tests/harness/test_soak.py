@@ -74,6 +74,14 @@ def test_writes_that_end_break_it(tmp_path: Path) -> None:
     assert found.exit_code == ExitCode.BROKEN
 
 
+def test_fewer_kills_than_asked_for_do_not_hold(tmp_path: Path) -> None:
+    """Nothing is lost, of less than was wanted."""
+    write(tmp_path, a="acknowledged")
+    found = soaked(tmp_path, "a")
+    found.interrupted = True
+    assert found.exit_code == ExitCode.INCONCLUSIVE
+
+
 def test_the_latest_acknowledgement_is_known(tmp_path: Path) -> None:
     """Of what was appended since the last look too, and of nothing else."""
     latest = _acknowledgements(tmp_path)
