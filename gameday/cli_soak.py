@@ -22,7 +22,7 @@ from gameday.cli_errors import ChaosCommand, says_errors
 from gameday.clusters import TOPOLOGY
 from gameday.engine import find_engine
 from gameday.errors import DeadlinePassed, ExitCode, HarnessError
-from gameday.measure import FAILED
+from gameday.measure import failures
 from gameday.progress_feed import Tail
 from gameday.records import read_ledger, read_read_back, read_requests
 from gameday.regions import alone_in, api_client, check_opt_in, region_named
@@ -212,7 +212,7 @@ def _look(folder: Path, found: Soak) -> None:
     found.doubled = sorted("/".join(one) for one, count in counts.items() if count > 1)
     found.unexpected = sorted("/".join(one) for one in counts.keys() - attempted)
     requests = read_requests(folder)
-    found.operations, found.failed = len(requests), sum(one.outcome in FAILED for one in requests)
+    found.operations, found.failed = len(requests), failures(requests)
 
 
 def _tell(found: Soak, folder: Path, *, as_json: bool) -> None:

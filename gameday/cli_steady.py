@@ -131,7 +131,7 @@ def _seen(name: str, requests: list[Request], begin: float, end: float) -> Stead
     return Steady(
         engine=name,
         operations=len(own),
-        failed=sum(request.outcome in measure.FAILED for request in own),
+        failed=measure.failures(own),
         rate_per_s=measure.rate_per_s(own, begin, end),
         declared_per_s=sum(declared_rates(name, ARRIVALS_PER_S[name]).values()),
         latency_p50_s=measure.latency_s(own, 0.5),

@@ -60,7 +60,7 @@ def impact_in(
         exceeded.append("nothing succeeded" if p95 is None else f"the 95th percentile of latency was {seconds(p95)}")
     return Impact(
         operations=len(own),
-        failed=sum(request.outcome in measure.FAILED for request in own),
+        failed=measure.failures(own),
         error_ratio=ratio,
         longest_gap_s=gap,
         latency_p50_s=measure.latency_s(own, 0.5),
@@ -194,17 +194,25 @@ def _slices(case: Case, engine: str, baseline_p95_s: float) -> list[Impact]:
 
 
 def recovered_at(case: Case, engine: str) -> float | None:
-    """Return when the first success was answered after which all was well for as long as a recovery asks, or None.
+    """Return when an engine's clients had all well for as long as a recovery asks, or None.
 
     Looked for from when the first zone began to return until the deadline after it was usable, by which success must
-    have been sustained. All was well: no operation failed in the sense of `gameday.measure.outages`, and the bounds of
-    "no impact" hold.
+    have been sustained; see `as_before_at`.
+    """
+    return as_before_at(case, engine, case.fault_end, case.recovery_deadline)
+
+
+def as_before_at(case: Case, engine: str, begin: float, end: float) -> float | None:
+    """Return when the first success was answered after which all was well for as long as a recovery asks, or None.
+
+    Looked for between two moments. All was well: no operation failed in the sense of `gameday.measure.outages`, and the
+    bounds of "no impact" hold.
     """
     recovery, baseline, every = case.contract.recovery, case.baseline_p95_s(engine), case.requests(engine)
     return measure.first_sustained(
         every,
-        case.fault_end,
-        case.recovery_deadline,
+        begin,
+        end,
         sustained_s=recovery.sustained_s,
         slow_after_s=recovery.slow_after_s_of(engine),
         well=lambda own, window: not impact_in(own, every, window, case.bounds(engine), baseline).exceeded,

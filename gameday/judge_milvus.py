@@ -8,11 +8,11 @@ from typing import Any
 from gameday import measure
 from gameday.errors import Inconclusive
 from gameday.judge_case import Case, Finding, seconds, sentence
-from gameday.judge_impact import bound_text, impact_in, recovered_at
+from gameday.judge_impact import as_before_at, bound_text, recovered_at
 from gameday.judge_pods import serves
 from gameday.judge_workloads import Answer, error_text, in_flight, must_have_failed, named, workload_evidence
 from gameday.judge_writes import read_writes, writes_evidence
-from gameday.records import Request, Workload
+from gameday.records import Workload
 
 # What clients do with metadata, by the names of `loadgen.schedule`: reads, and writes whose items the ledger has.
 _METADATA = {"reads": "describe_collection", "writes": "create_partition"}
@@ -45,8 +45,8 @@ def metadata_goes_on(case: Case) -> Finding:
             share = "all" if ratio is None else f"{ratio:.2%}"
             complaints.append(f"{share} of the {what} of metadata failed later than {seconds(settled - window[0])}")
         every = measure.touched(own, *window)
-        told.append(f"{what}: {_failed(every)} of {len(every)} failed, longest gap {seconds(gap)}")
-        numbers[what] = {"operations": len(every), "failed": _failed(every), "longest_gap_s": round(gap, 3)}
+        told.append(f"{what}: {measure.failures(every)} of {len(every)} failed, longest gap {seconds(gap)}")
+        numbers[what] = {"operations": len(every), "failed": measure.failures(every), "longest_gap_s": round(gap, 3)}
     complaints += _lost_metadata(case, told, stands=bool(complaints))
     return Finding(
         held=not complaints,
@@ -84,7 +84,7 @@ def searches_fail_recover(case: Case) -> Finding:
         raise Inconclusive("no search was in flight in the lost zone, so that none could fail")
     answers = [must_have_failed(case, search, within_s) for search in hit]
     answers += [_unplaced(case, search, within_s) for search in unplaced]
-    while_lost, answer = _as_before(case, baseline)
+    while_lost, answer = _as_before(case)
     answers.append(answer)
     after, answer = _as_before_after(case)
     answers.append(answer)
@@ -164,18 +164,11 @@ def _unplaced(case: Case, search: Workload, within_s: float) -> Answer:
     return Answer(open=f"on which replica {named(search)} was is not known, and it did not fail")
 
 
-def _as_before(case: Case, baseline_p95_s: float) -> tuple[float | None, Answer]:
+def _as_before(case: Case) -> tuple[float | None, Answer]:
     """Return after how many seconds all was as before while the zone was lost, None if never, and what that says."""
     fault, recovery = case.fault, case.contract.recovery
-    deadline, every = fault.injecting + recovery.deadline_s, case.requests(case.engine)
-    moment = measure.first_sustained(
-        every,
-        fault.injecting,
-        min(deadline, case.fault_end),
-        sustained_s=recovery.sustained_s,
-        slow_after_s=recovery.slow_after_s_of(case.engine),
-        well=lambda own, window: not impact_in(own, every, window, case.bounds(case.engine), baseline_p95_s).exceeded,
-    )
+    deadline = fault.injecting + recovery.deadline_s
+    moment = as_before_at(case, case.engine, fault.injecting, min(deadline, case.fault_end))
     if moment is not None:
         return moment - fault.injecting, Answer()
     if case.fault_end < deadline:
@@ -192,10 +185,6 @@ def _as_before_after(case: Case) -> tuple[float | None, Answer]:
     if case.observed_end < case.recovery_deadline:
         return None, Answer(open="the load ended before all was as before, and before the deadline")
     return None, Answer("throughput and latency were not as before after the zone returned")
-
-
-def _failed(requests: Sequence[Request]) -> int:
-    return sum(request.outcome in measure.FAILED for request in requests)
 
 
 def _failed_text(case: Case, searches: Sequence[Workload]) -> str:

@@ -134,6 +134,11 @@ def touched(requests: Iterable[Request], begin: float, end: float) -> list[Reque
     ]
 
 
+def failures(requests: Iterable[Request]) -> int:
+    """Return how many operations failed after all retries or were not sent."""
+    return sum(request.outcome in FAILED for request in requests)
+
+
 def error_ratio(requests: Sequence[Request]) -> float | None:
     """Return the share of operations that failed after all retries or were not sent, None where there are none.
 
@@ -142,7 +147,7 @@ def error_ratio(requests: Sequence[Request]) -> float | None:
     finished = [request for request in requests if request.outcome != "unfinished"]
     if not finished:
         return None
-    return sum(request.outcome in FAILED for request in finished) / len(finished)
+    return failures(finished) / len(finished)
 
 
 def longest_gap_s(requests: Iterable[Request], begin: float, end: float) -> float:
