@@ -15,6 +15,9 @@ from nodeimage.cache import artefact, key_of
 from nodeimage.steps import log_file, step
 
 MODULE = Path(__file__).parent / "programs"
+# kube-state-metrics is written against an older Kubernetes, which a module with the node's programs could not have; and
+# a change of it leaves their key as it is.
+_MONITORING_MODULE = Path(__file__).parent / "monitoring"
 
 KUBERNETES_VERSION = "v1.36.3"
 KUBERNETES_PROGRAMS = (
@@ -38,9 +41,11 @@ OTHER_PROGRAMS = {
 }
 _NODE = (*(f"k8s.io/kubernetes/cmd/{name}" for name in KUBERNETES_PROGRAMS), *OTHER_PROGRAMS)
 KIND = "sigs.k8s.io/kind"
+_STATE_METRICS = "k8s.io/kube-state-metrics/v2"
 
 # File systems that no node uses; without them containerd needs no C library.
 _TAGS = "no_btrfs,no_zfs,no_devmapper"
+_STRIPPED = "-s -w"
 
 
 def _link_flags() -> str:
@@ -48,14 +53,14 @@ def _link_flags() -> str:
     stamps = {"gitVersion": KUBERNETES_VERSION, "gitMajor": "1", "gitMinor": minor, "gitTreeState": "clean"}
     packages = ("k8s.io/component-base/version", "k8s.io/client-go/pkg/version")
     return " ".join(
-        ["-s -w", *(f"-X {package}.{key}={value}" for package in packages for key, value in stamps.items())]
+        [_STRIPPED, *(f"-X {package}.{key}={value}" for package in packages for key, value in stamps.items())]
     )
 
 
-def _build(target: Path, packages: list[str], name: str) -> None:
+def _build(target: Path, packages: list[str], name: str, *, module: Path = MODULE, link_flags: str = "") -> None:
     if not shutil.which("go"):
         raise HarnessError("the Go toolchain is not installed: install Go 1.26 or newer")
-    command = ["go", "build", "-C", str(MODULE), "-trimpath", "-tags", _TAGS, "-ldflags", _link_flags()]
+    command = ["go", "build", "-C", str(module), "-trimpath", "-tags", _TAGS, "-ldflags", link_flags or _link_flags()]
     log = log_file(name)
     log.unlink(missing_ok=True)
     built = [*command, "-o", f"{target}/", *packages]
@@ -92,3 +97,18 @@ def node_programs() -> Path:
             (folder / "server").rename(folder / OTHER_PROGRAMS["go.etcd.io/etcd/server/v3"])
 
     return artefact("programs", node_programs_key(), build)
+
+
+def state_metrics_key() -> str:
+    """Return the key of what `state_metrics_program` is made of."""
+    return key_of(_MONITORING_MODULE, _STATE_METRICS, _STRIPPED)
+
+
+def state_metrics_program() -> Path:
+    """Return the folder of kube-state-metrics, compiled where it is not there yet (about TIME)."""
+
+    def build(folder: Path) -> None:
+        with step("compile kube-state-metrics"):
+            _build(folder, [_STATE_METRICS], "compile-monitoring", module=_MONITORING_MODULE, link_flags=_STRIPPED)
+
+    return artefact("state-metrics", state_metrics_key(), build)

@@ -42,6 +42,8 @@ NODE_PACKAGES = (
 POD_PACKAGES = ("python3", "iptables", "iproute2", "conntrack", "kmod", "ca-certificates")
 # Of the provider's services outside the zones.
 PROVIDER_PACKAGES = ("postgresql-15", "haproxy", "ca-certificates")
+# Of what watches the lakehouse.
+MONITORING_PACKAGES = ("prometheus", "prometheus-alertmanager")
 
 
 def _mirrors() -> list[str]:
