@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cache
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 
@@ -95,6 +96,11 @@ class Engine:
             return []
         return [_container(item) for item in json.loads(self.call("inspect", "--type", "container", *names))]
 
+    def gateway(self, network: str) -> str:
+        """Return the address of this machine on a container network; raises HarnessError where there is no network."""
+        (found,) = json.loads(self.call("network", "inspect", network))
+        return gateway_of(found)
+
     def kill(self, *names: str) -> None:
         """Take the power from containers: SIGKILL to all of their processes at once."""
         self.call("kill", "--signal", "KILL", *names)
@@ -134,6 +140,19 @@ class Engine:
             finally:
                 local.unlink()
         self.start(name)
+
+
+def gateway_of(network: Mapping[str, Any]) -> str:
+    """Return the IPv4 gateway of a network as Docker or Podman describe it; raises HarnessError where it has none.
+
+    Docker names none where only a subnet was asked for, and takes the first address of that.
+    """
+    docker = [(one.get("Subnet"), one.get("Gateway")) for one in (network.get("IPAM") or {}).get("Config") or []]
+    podman = [(one.get("subnet"), one.get("gateway")) for one in network.get("subnets") or []]
+    for subnet, gateway in [*docker, *podman]:
+        if subnet and ip_network(subnet).version == 4:  # noqa: PLR2004 - the protocol's own number
+            return str(gateway or next(ip_network(subnet).hosts()))
+    raise HarnessError(f"the network {network.get('Name') or network.get('name')} has no IPv4 subnet")
 
 
 def _container(item: dict[str, Any]) -> Container:

@@ -15,6 +15,7 @@ from typing import Any
 
 from faults.actions import heal_in
 from faults.undo import Undo, outstanding
+from gameday.alerts import AlertReceiver
 from gameday.contract import Contract
 from gameday.errors import ChaosError, ExitCode, Inconclusive, UsageError
 from gameday.experiment import Experiment
@@ -59,12 +60,14 @@ class Run:
         session.verdict_of = self._verdict_of
         session.timeline.append("run.begin", "harness")
         watch, provider = ClusterWatch(session, [NAMESPACE]), ProviderRole(session)
+        alerts = AlertReceiver(session.timeline)
         feed = Feed(session.folder, self.progress, session.topology.zones)
         self.progress.start()
         feed.start()
         try:
             self._preflight()
             watch.start()
+            alerts.start(session.engine.gateway(session.region.network))
             provider.start()
             self._note_journal(toolkit())
         except Inconclusive as error:
@@ -80,6 +83,7 @@ class Run:
                 self._clean_up()
             provider.stop()
             watch.stop()
+            alerts.stop()
             feed.stop()
             self.progress.stop()
             leave()
