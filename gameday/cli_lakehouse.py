@@ -16,6 +16,7 @@ from gameday.regions import region_named
 from lakehouse import deploy
 from lakehouse.formation import ImageSource
 from lakehouse.formations import FORMATIONS
+from lakehouse.monitoring_formation import MONITORING
 
 images_option = click.option(
     "--images",
@@ -51,7 +52,8 @@ def up(region: str, images: str, names: tuple[str, ...]) -> None:
     formations = [formation for formation in FORMATIONS if formation.name in names] or list(FORMATIONS)
     deploy.up(chosen, engine, formations=formations, source=ImageSource(images))
     known = deploy.endpoints(chosen, engine)
-    entrances = ", ".join(f"{formation.name} at {known[formation.name]}" for formation in formations)
+    names = tuple(formation.name for formation in (*formations, MONITORING))
+    entrances = ", ".join(f"{name} at {known[name]}" for name in names)
     took_s = time.monotonic() - started
     click.echo(f"the lakehouse of region {region} serves after {took_s:.0f} s: {entrances}", err=True)
 

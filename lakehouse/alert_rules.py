@@ -7,6 +7,7 @@ kube-state-metrics has two replicas too), of etcd, and of the region's load bala
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from lakehouse.formation import NAMESPACE, RUNNING, Formation
@@ -67,14 +68,24 @@ def alert_rules(watched: Mapping[Formation, Objects]) -> dict[str, Any]:
     return {"groups": groups}
 
 
-def etcd_clusters(objects: Objects) -> dict[str, int]:
-    """Return the members of each etcd among the objects, by the name of its StatefulSet and the label of its pods."""
-    return {
-        item["metadata"]["name"]: item["spec"]["replicas"]
-        for item in objects
-        if item["kind"] == "StatefulSet"
-        and any(one["command"][0] == "etcd" for one in item["spec"]["template"]["spec"]["containers"])
-    }
+@dataclass(frozen=True)
+class Etcd:
+    """An etcd: the name of its StatefulSet, which its pods have as a label, its members, and their port for metrics."""
+
+    name: str
+    members: int
+    port: int
+
+
+def etcds(objects: Objects) -> Iterator[Etcd]:
+    """Find each etcd among the objects that a formation was rendered to."""
+    for item in objects:
+        if item["kind"] != "StatefulSet":
+            continue
+        for container in item["spec"]["template"]["spec"]["containers"]:
+            if container["command"][0] == "etcd":
+                (port,) = (one["containerPort"] for one in container["ports"] if one["name"] == "metrics")
+                yield Etcd(item["metadata"]["name"], item["spec"]["replicas"], port)
 
 
 def _rules(formation: Formation, objects: Objects) -> Iterator[dict[str, Any]]:
@@ -89,8 +100,8 @@ def _rules(formation: Formation, objects: Objects) -> Iterator[dict[str, Any]]:
     if not formation.entrance.health_port:
         yield _errors(name)
     yield _unreachable(name)
-    for etcd, members in etcd_clusters(objects).items():
-        yield _without_quorum(name, etcd, members)
+    for etcd in etcds(objects):
+        yield _without_quorum(name, etcd)
     claims = [claim for item in objects if item["kind"] in RUNNING for claim in _claims(item)]
     if claims:
         yield _volume_unhealthy(name, "|".join(claims))
@@ -147,12 +158,12 @@ def _unreachable(formation: str) -> dict[str, Any]:
     return _rule("FormationUnreachable", formation, "critical", expression, summary)
 
 
-def _without_quorum(formation: str, etcd: str, members: int) -> dict[str, Any]:
+def _without_quorum(formation: str, etcd: Etcd) -> dict[str, Any]:
     # a member that cannot be scraped has no sample, one that knows of no leader has 0
-    led = f'(sum({LEADER}{{job="{ETCD}",app="{etcd}"}}) or vector(0))'
-    expression = f"{led} < {members // 2 + 1} and on() ({_looked(SELF)})"
-    summary = f"Of the {members} members of {etcd} only {{{{ $value }}}} answer and have a leader."
-    return _rule("EtcdWithoutQuorum", formation, "critical", expression, summary, part=etcd)
+    led = f'(sum({LEADER}{{job="{ETCD}",app="{etcd.name}"}}) or vector(0))'
+    expression = f"{led} < {etcd.members // 2 + 1} and on() ({_looked(SELF)})"
+    summary = f"Of the {etcd.members} members of {etcd.name} only {{{{ $value }}}} answer and have a leader."
+    return _rule("EtcdWithoutQuorum", formation, "critical", expression, summary, part=etcd.name)
 
 
 def _claims(item: Mapping[str, Any]) -> list[str]:

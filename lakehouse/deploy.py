@@ -28,6 +28,7 @@ from lakehouse.formation import (
     MAX_CONCURRENT_REQUESTS,
     NAMESPACE,
     RUNNING,
+    SERVICE_LABEL,
     Formation,
     FormationValues,
     ImageSource,
@@ -35,8 +36,9 @@ from lakehouse.formation import (
     instance,
     render,
 )
-from lakehouse.formations import FORMATIONS
+from lakehouse.formations import DEPLOYED, FORMATIONS
 from lakehouse.images import lakehouse_archive, provider_image, references
+from lakehouse.monitoring_formation import monitoring
 from lakehouse.volumes import VOLUMES, path_of, remove_volumes, volumes
 from nodeimage.cache import key_of
 from nodeimage.steps import step
@@ -62,9 +64,9 @@ def up(
 ) -> None:
     """Start the provider's services, apply the formations, and wait until all serve; changes nothing where all do.
 
-    Pods of other formations are removed, their settings and all data stay. Images come from `source`. The limit of
-    MDS's replicas, and properties of Spark's jobs, are as declared unless others are given. Raises UsageError where the
-    cluster is not up, DeadlinePassed with what is not ready and why.
+    With them comes what watches them. Pods of other formations are removed, their settings and all data stay. Images
+    come from `source`. The limit of MDS's replicas, and properties of Spark's jobs, are as declared unless others are
+    given. Raises UsageError where the cluster is not up, DeadlinePassed with what is not ready and why.
     """
     nodes = [node for node in region.nodes(engine) if node.running]
     if not nodes:
@@ -75,7 +77,9 @@ def up(
     values = replace(
         provided, source=source, max_concurrent_requests=max_concurrent_requests, spark_conf=spark_conf or {}
     )
-    rendered = [item for formation in formations for item in render(formation, values)]
+    objects = {formation: render(formation, values) for formation in formations}
+    watching = monitoring(objects)
+    rendered = [item for items in (*objects.values(), render(watching, values)) for item in items]
     _load_images(region, engine, [node.name for node in workers], _built(rendered, values))
     api = api_client(region.kubeconfig)
     made = _make_volumes(engine, [node.name for node in workers], formations)
@@ -84,7 +88,7 @@ def up(
     _await_formations(api, _READY_DEADLINE_S if source is ImageSource.PACKAGES else _PULLED_DEADLINE_S)
     with step("the formations serve"):
         entrances = endpoints(region, engine)
-        for formation in formations:
+        for formation in (*formations, watching):
             awaited = f"{formation.name} to serve through the load balancer"
             look = partial(not_serving, formation, entrances[formation.name])
             wait_until(awaited, look, deadline_s=_SERVICE_DEADLINE_S)
@@ -134,8 +138,8 @@ def _provide(region: Region, engine: Engine, workers: Sequence[Container]) -> Fo
         engine,
         provider.object_store(region.cluster, image, keys["object_store_key"], keys["object_store_secret"]),
     )
-    frontends = [frontend for formation in FORMATIONS for frontend in _frontends(formation, workers)]
-    _start(region, engine, provider.load_balancer(region.cluster, image, frontends))
+    frontends = [frontend for formation in DEPLOYED for frontend in _frontends(formation, workers)]
+    balancer = _start(region, engine, provider.load_balancer(region.cluster, image, frontends))
     return FormationValues(
         region=region.name,
         images=references(),
@@ -145,6 +149,8 @@ def _provide(region: Region, engine: Engine, workers: Sequence[Container]) -> Fo
         object_store_address=store.address,
         object_store_key=keys["object_store_key"],
         object_store_secret=keys["object_store_secret"],
+        load_balancer_address=balancer.address,
+        harness_address=engine.gateway(region.network),
     )
 
 
@@ -212,7 +218,7 @@ def _known(region: Region, engine: Engine) -> dict[str, str]:
     balancer = found.get(f"{region.cluster}-load-balancer")
     if balancer is None:
         return {}
-    return {formation.name: f"http://{balancer.address}:{formation.entrance.port}" for formation in FORMATIONS}
+    return {formation.name: f"http://{balancer.address}:{formation.entrance.port}" for formation in DEPLOYED}
 
 
 def _start(region: Region, engine: Engine, service: provider.ProviderService) -> Container:
@@ -336,7 +342,7 @@ def _formation(running: Any, pods: list[Any]) -> dict[str, Any]:  # noqa: ANN401
     reason = f"{seen.ready_replicas or 0} of {wanted} ready" + (f" ({', '.join(reasons)})" if reasons else "")
     labels, annotations = running.metadata.labels or {}, running.metadata.annotations or {}
     return {
-        "formation": labels.get(FORMATION_LABEL),
+        "formation": labels.get(FORMATION_LABEL) or labels.get(SERVICE_LABEL),
         "crn": annotations.get(CRN_ANNOTATION),
         "name": name,
         "ready": bool(ready),

@@ -21,6 +21,8 @@ from gameday.shell import run
 
 NAMESPACE = "lakehouse"
 FORMATION_LABEL = "lakehouse/formation"
+# Of what is deployed beside the formations, and is none: no promise is about it.
+SERVICE_LABEL = "lakehouse/service"
 CRN_ANNOTATION = "lakehouse/crn"
 FORMATIONS_ANNOTATION = "lakehouse/formations"
 # What one replica of MDS serves at a time. Of a declared burst of 12 two replicas take 6 each with room to spare; one
@@ -44,8 +46,9 @@ class ImageSource(StrEnum):
 class FormationValues:
     """What differs between regions: addresses and keys of the provider's services there, and the images.
 
-    `images` maps the name of a formation to the reference of the image built for it; `spark_conf` are properties that
-    Spark's jobs begin with in place of those declared.
+    `images` maps the name of a formation to the reference of the image built for it; `harness_address` is where pods
+    find the harness while a run is open; `spark_conf` are properties that Spark's jobs begin with in place of those
+    declared.
     """
 
     region: str
@@ -56,6 +59,8 @@ class FormationValues:
     object_store_address: str
     object_store_key: str
     object_store_secret: str
+    load_balancer_address: str
+    harness_address: str
     max_concurrent_requests: int = MAX_CONCURRENT_REQUESTS
     spark_conf: Mapping[str, str] = field(default_factory=dict)
     source: ImageSource = ImageSource.PACKAGES

@@ -1,16 +1,21 @@
-"""The formations of the lakehouse: the one list from which they are deployed, watched, settled and reported."""
+"""The formations of the lakehouse: the one list from which they are deployed, watched, settled and reported.
+
+What watches them is deployed as they are, and is none of them.
+"""
 
 from __future__ import annotations
 
 from lakehouse.formation import Formation
 from lakehouse.mds_formation import MDS
 from lakehouse.milvus_formation import MILVUS
+from lakehouse.monitoring_formation import MONITORING
 from lakehouse.presto_formation import PRESTO
 from lakehouse.spark_formation import SPARK
 
 FORMATIONS: tuple[Formation, ...] = (MDS, PRESTO, SPARK, MILVUS)
+DEPLOYED: tuple[Formation, ...] = (*FORMATIONS, MONITORING)
 
 
 def declared_figures() -> dict[str, str | int | float]:
-    """Return what the formations declare, by name, for the report."""
-    return {name: figure for formation in FORMATIONS for name, figure in formation.declared.items()}
+    """Return what the formations and what watches them declare, by name, for the report."""
+    return {name: figure for formation in DEPLOYED for name, figure in formation.declared.items()}

@@ -8,23 +8,24 @@ from pathlib import Path
 
 from gameday.engine import Engine
 from gameday.errors import HarnessError
-from lakehouse.formations import FORMATIONS
+from lakehouse.formations import DEPLOYED
 from lakehouse.kafka_packages import kafka_packages
 from lakehouse.mds_image import mds_image, mds_packages, mds_reference
 from lakehouse.milvus_image import milvus_image, milvus_packages, milvus_reference
+from lakehouse.monitoring_image import monitoring_image, monitoring_packages, monitoring_reference
 from lakehouse.presto_image import presto_image, presto_packages, presto_reference
 from lakehouse.spark_image import spark_image, spark_packages, spark_reference
 from nodeimage.archive import Image, layer_of, write_archive
 from nodeimage.cache import key_of, locked
 from nodeimage.image import node_images as built_node_images
 from nodeimage.image import node_root_file_system, pod_root_file_system
-from nodeimage.programs import KUBERNETES_VERSION, node_programs
+from nodeimage.programs import KUBERNETES_VERSION, node_programs, state_metrics_program
 from nodeimage.rootfs import PROVIDER_PACKAGES, root_file_system
 from nodeimage.steps import step, together
 
 _REPOSITORY = "localhost/lakehouse"
 # what the images of the formations are made of, beside the root file system of pods
-_PACKAGES = (mds_packages, presto_packages, spark_packages, milvus_packages, kafka_packages)
+_PACKAGES = (mds_packages, presto_packages, spark_packages, milvus_packages, kafka_packages, monitoring_packages)
 _PULL_DEADLINE_S = 600.0
 
 
@@ -56,19 +57,21 @@ def _pull(engine: Engine, reference: str) -> bool:
 def build_node_images(engine: Engine) -> tuple[str, str]:
     """Return the node images built from packages; the workers' carries the images of the lakehouse."""
     # downloads beside compiles: what is fetched here is small against what is compiled
-    together(pod_root_file_system, *_PACKAGES, node_programs, node_root_file_system, _provider_root_file_system)
+    compiled = (node_programs, state_metrics_program)
+    together(pod_root_file_system, *_PACKAGES, *compiled, node_root_file_system, _provider_root_file_system)
     with tempfile.TemporaryDirectory() as folder:
-        carried = [references()[formation.name] for formation in FORMATIONS]
+        carried = [references()[formation.name] for formation in DEPLOYED]
         return built_node_images(engine, key_of(*carried), lakehouse_images(Path(folder), carried))
 
 
 def references() -> dict[str, str]:
-    """Return the reference of the image that is built for each formation, by the formation's name."""
+    """Return the reference of the image that is built for each formation, and for what watches them, by its name."""
     return {
         "mds": mds_reference(),
         "presto": presto_reference(),
         "spark": spark_reference(),
         "milvus": milvus_reference(),
+        "monitoring": monitoring_reference(),
     }
 
 
@@ -82,6 +85,7 @@ def lakehouse_images(scratch: Path, wanted: Collection[str]) -> list[Image]:
         presto_reference(): ((presto_packages,), presto_image),
         spark_reference(): ((mds_packages, spark_packages), spark_image),
         milvus_reference(): ((milvus_packages, kafka_packages, node_programs), milvus_image),
+        monitoring_reference(): ((monitoring_packages, state_metrics_program), monitoring_image),
     }
     chosen = [part for reference, part in parts.items() if reference in wanted]
     needed = list({pod_root_file_system, *(build for builds, _ in chosen for build in builds)})

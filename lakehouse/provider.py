@@ -17,7 +17,8 @@ from gameday.errors import UsageError
 
 DATABASE_PORT = 5432
 OBJECT_STORE_PORT = 7070
-# HAProxy's own page: /stats;csv has the state of every server, /healthz says that it runs
+# HAProxy's own page: /stats;csv has the state of every server, /metrics the same for Prometheus, /healthz says that it
+# runs
 LOAD_BALANCER_STATE_PORT = 8404
 
 DATABASE = "mds"

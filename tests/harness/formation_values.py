@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from lakehouse.formation import FormationValues
-from lakehouse.formations import FORMATIONS
+from lakehouse.formations import DEPLOYED
 
 VALUES = FormationValues(
     region="east",
-    images={formation.name: f"localhost/lakehouse/{formation.name}:abc" for formation in FORMATIONS},
+    images={formation.name: f"localhost/lakehouse/{formation.name}:abc" for formation in DEPLOYED},
     database_address="10.89.0.7",
     database_password="pw-of-database",  # noqa: S106 - of nothing that exists
     console_password="pw-of-console",  # noqa: S106 - of nothing that exists
     object_store_address="10.89.0.8",
     object_store_key="key",
     object_store_secret="secret",  # noqa: S106 - of nothing that exists
+    load_balancer_address="10.89.0.9",
+    harness_address="10.89.0.1",
 )

@@ -16,7 +16,7 @@ from mds_lab import program
 from lakehouse.alert_rules import EVALUATE_EVERY_S, SCRAPE_EVERY_S, alert_rules
 from lakehouse.formation import NAMESPACE, Formation, render
 from lakehouse.formations import FORMATIONS
-from lakehouse.monitoring_image import monitoring_programs
+from lakehouse.monitoring_image import PROGRAMS, monitoring_packages
 
 # When what a test breaks breaks, and until when values are given; in seconds from the first scrape.
 BREAKS_AT_S, ENDS_AT_S = 60, 180
@@ -30,7 +30,18 @@ def watched() -> dict[Formation, list[dict[str, Any]]]:
 
 def monitoring_program(name: str) -> str:
     """Return the path of a program of Prometheus: the machine's own, else that of the image."""
-    return shutil.which(name) or str(monitoring_programs() / name)
+    return shutil.which(name) or str(monitoring_packages() / PROGRAMS / name)
+
+
+def alertmanager_command() -> list[str]:
+    """Return how Alertmanager is begun: with its templates where it looks for them, if they are not installed there."""
+    if found := shutil.which("prometheus-alertmanager"):
+        return [found]
+    packages = monitoring_packages()
+    # for this process alone; nothing else of that folder is needed
+    script = 'mount --bind "$1" /usr/share && shift && exec "$@"'
+    program = packages / PROGRAMS / "prometheus-alertmanager"
+    return ["unshare", "--mount", "sh", "-c", script, "sh", str(packages / "usr" / "share"), str(program)]
 
 
 def steady(value: float) -> str:
