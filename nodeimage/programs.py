@@ -105,7 +105,7 @@ def state_metrics_key() -> str:
 
 
 def state_metrics_program() -> Path:
-    """Return the folder of kube-state-metrics, compiled where it is not there yet (about TIME)."""
+    """Return the folder of kube-state-metrics, compiled where it is not there yet."""
 
     def build(folder: Path) -> None:
         with step("compile kube-state-metrics"):
