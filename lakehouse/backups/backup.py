@@ -32,8 +32,8 @@ class Backup:
 class Verification:
     """What a restore of a backup into a scratch place showed.
 
-    `compared` says what was compared, with numbers (`214 rows of 6 tables`); `problems` name what is missing, differs or
-    cannot be read, and are empty where the backup holds what it should.
+    `compared` says what was compared, with numbers (`214 rows of 6 tables`); `problems` name what is missing, differs
+    or cannot be read, and are empty where the backup holds what it should.
     """
 
     compared: str
