@@ -45,12 +45,19 @@ def lakehouse() -> None:
     multiple=True,
     help="Deploy this one alone, or several; the pods of others are removed. By default all are deployed.",
 )
+@click.option(
+    "--hour-seconds",
+    "hour_s",
+    type=float,
+    metavar="SECONDS",
+    help="How long the hour of backups is, from 30 to 3600; it stays until another is given.  [default: 3600]",
+)
 @says_errors
-def up(region: str, images: str, names: tuple[str, ...]) -> None:
+def up(region: str, images: str, names: tuple[str, ...], hour_s: float | None) -> None:
     """Deploy, and wait until everything serves; quick, and changes nothing, where it does already."""
     chosen, engine, started = region_named(region), find_engine(), time.monotonic()
     formations = [formation for formation in FORMATIONS if formation.name in names] or list(FORMATIONS)
-    deploy.up(chosen, engine, formations=formations, source=ImageSource(images))
+    deploy.up(chosen, engine, formations=formations, source=ImageSource(images), hour_s=hour_s)
     known = deploy.endpoints(chosen, engine)
     names = tuple(formation.name for formation in (*formations, MONITORING))
     entrances = ", ".join(f"{name} at {known[name]}" for name in names)

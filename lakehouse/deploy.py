@@ -20,7 +20,7 @@ from gameday.engine import Container, Engine
 from gameday.errors import HarnessError, UsageError
 from gameday.regions import Region, api_client
 from gameday.waiting import wait_until
-from lakehouse import provider
+from lakehouse import hour, provider
 from lakehouse.formation import (
     CRN_ANNOTATION,
     FORMATION_LABEL,
@@ -61,17 +61,21 @@ def up(
     source: ImageSource = ImageSource.PACKAGES,
     max_concurrent_requests: int = MAX_CONCURRENT_REQUESTS,
     spark_conf: Mapping[str, str] | None = None,
+    hour_s: float | None = None,
 ) -> None:
     """Start the provider's services, apply the formations, and wait until all serve; changes nothing where all do.
 
     With them comes what watches them. Pods of other formations are removed, their settings and all data stay. Images
     come from `source`. The limit of MDS's replicas, and properties of Spark's jobs, are as declared unless others are
-    given. Raises UsageError where the cluster is not up, DeadlinePassed with what is not ready and why.
+    given; the hour of backups stays what it was. Raises UsageError where the cluster is not up or the hour is none,
+    DeadlinePassed with what is not ready and why.
     """
     nodes = [node for node in region.nodes(engine) if node.running]
     if not nodes:
         raise UsageError(f"region {region.name} is not up: run `chaos cluster up --region {region.name}` first")
     workers = [node for node in nodes if "control-plane" not in node.name]
+    if hour_s is not None:
+        hour.declare(region, hour_s)
     with step("the provider's services: database, object store, load balancer"):
         provided = _provide(region, engine, workers)
     values = replace(
@@ -151,6 +155,7 @@ def _provide(region: Region, engine: Engine, workers: Sequence[Container]) -> Fo
         object_store_secret=keys["object_store_secret"],
         load_balancer_address=balancer.address,
         harness_address=engine.gateway(region.network),
+        hour_s=hour.declared(region),
     )
 
 

@@ -51,6 +51,10 @@ class Kind(Protocol):
     def actor(self) -> str:
         """Who takes it: `sre` or `customer`."""
 
+    @property
+    def every_s(self) -> float:
+        """How often its schedule takes one, in seconds."""
+
     def backups(self) -> Sequence[Backup]:
         """Return all that the store has, oldest first; raises HarnessError where it cannot be read."""
 

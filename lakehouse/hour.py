@@ -1,0 +1,39 @@
+"""The "hour" of the backups: how long one is, declared when the lakehouse is deployed.
+
+An hourly backup is waited for by nobody, so the hour may be declared shorter; every schedule and every bound that comes
+from it shrinks with it. It is kept in the region's folder: backups outlive the cluster.
+"""
+
+from __future__ import annotations
+
+from gameday.errors import HarnessError, UsageError
+from gameday.regions import Region
+
+REAL_HOUR_S = 3600.0
+# A base backup, a snapshot and a copy take a few seconds each, and must not follow each other without a pause.
+_SHORTEST_S = 30.0
+_FILE = "hour-seconds"
+
+
+def declare(region: Region, hour_s: float) -> None:
+    """Keep how long the hour of a region is, in seconds; raises UsageError where that is no time to back up in."""
+    if not _SHORTEST_S <= hour_s <= REAL_HOUR_S:
+        raise UsageError(f"an hour of {hour_s:g} s: it may be declared from {_SHORTEST_S:g} to {REAL_HOUR_S:g} s long")
+    region.make_folder()
+    (region.folder / _FILE).write_text(f"{hour_s:g}\n")
+
+
+def declared(region: Region) -> float:
+    """Return how long the hour of a region is, in seconds: a real one unless another was declared.
+
+    Raises HarnessError where what is kept is no number.
+    """
+    path = region.folder / _FILE
+    if not path.exists():
+        return REAL_HOUR_S
+    try:
+        return float(path.read_text())
+    except ValueError as error:
+        raise HarnessError(
+            f"{path} says no number of seconds: declare the hour anew by `chaos lakehouse up`"
+        ) from error
