@@ -80,7 +80,7 @@ def _imports(tree: ast.Module) -> Iterator[str]:
 
 def test_the_table_is_read() -> None:
     """An empty table would hold nothing."""
-    assert list(layers()) == ["top", "output", "verdict", "acting", "ground", "reading", "bottom"]
+    assert list(layers()) == ["top", "output", "verdict", "acting", "system", "ground", "reading", "bottom"]
     assert layers_of("gameday.judge_impact") == ["verdict"]
     assert "gameday.records" in imports("gameday.measure")
 
@@ -102,6 +102,10 @@ def test_a_module_imports_only_what_its_layer_may(module: str) -> None:
             assert name.split(".")[0] == module.split(".", maxsplit=1)[0], (
                 f"{module} imports {name}, another of the acting packages"
             )
+        # faults, probes and load work against any lakehouse, also one that was not deployed here
+        assert layers_of(name) != ["system"] or own != ["acting"] or module.startswith("runbooks."), (
+            f"{module} imports {name}: of the acting packages only runbooks may know how the lakehouse is made"
+        )
 
 
 @pytest.mark.parametrize("module", [one for one in modules() if set(layers_of(one)) & set(OFFLINE)])
