@@ -18,7 +18,7 @@ from gameday.report import headline, loss, write_report
 from gameday.report_plots import engine_figure, failed_attempts
 from gameday.report_story import Mark, deeds, marks, shades
 from gameday.report_workloads import WorkloadRow, told, workload_rows
-from gameday.timeline import read_timeline
+from gameday.timeline import Event, read_timeline
 
 
 def verdict(promise: str, word: str, **fields: str) -> Verdict:
@@ -125,6 +125,22 @@ def test_the_table_of_who_acted_is_relative_to_the_fault_and_tells_each_change_o
     assert (20.0, "automatic", "node eu-worker-a NotReady") in told
     assert (30.0, "provider", "node-removed") in told
     assert [what for *_, what in told if what.startswith("pod")] == ["pod mds-3 Ready"]
+
+
+def test_what_operators_were_told_and_did_is_told_with_its_words() -> None:
+    """An alert by its name and summary, the end of a runbook's step with its outcome and what was seen."""
+    summary = "mds has 2 ready pods and should have 3."
+    events = [
+        Event(0.0, 10.0, "fault.injected", "fault", {"fault": "zone-power-loss"}),
+        Event(5.0, 15.0, "alert.firing", "automatic", {"alert": "FormationPodsGone", "summary": summary}),
+        Event(9.0, 19.0, "alert.resolved", "automatic", {"alert": "FormationPodsGone", "summary": summary}),
+        Event(9.5, 19.5, "runbook.step.end", "sre", {"step": "restore", "outcome": "ok", "seen": "12 objects"}),
+    ]
+    assert [(deed.at_s, deed.actor, deed.what, deed.detail) for deed in deeds(events)[1:]] == [
+        (5.0, "automatic", "operators are told: FormationPodsGone", summary),
+        (9.0, "automatic", "operators are told that it is over: FormationPodsGone", summary),
+        (9.5, "sre", "step ended: restore", "ok; 12 objects"),
+    ]
 
 
 def test_each_lost_zone_is_shaded_until_it_is_healed_itself(tmp_path: Path) -> None:
