@@ -48,7 +48,7 @@ class FormationValues:
 
     `images` maps the name of a formation to the reference of the image built for it; `harness_address` is where pods
     find the harness while a run is open; `spark_conf` are properties that Spark's jobs begin with in place of those
-    declared.
+    declared. Whoever takes backups takes them to the store at `backup_store_address`, once in `hour_s` seconds.
     """
 
     region: str
@@ -64,6 +64,8 @@ class FormationValues:
     max_concurrent_requests: int = MAX_CONCURRENT_REQUESTS
     spark_conf: Mapping[str, str] = field(default_factory=dict)
     source: ImageSource = ImageSource.PACKAGES
+    backup_store_address: str = ""
+    hour_s: float = 3600.0
 
 
 @dataclass(frozen=True)
