@@ -10,7 +10,7 @@ HOUR_S = 3600.0
 HOURLY = ("postgres", "customer-copy")
 
 # A file is there whole or not at all, as it may be read at any moment.
-_WRITE = 'mkdir -p /etc/lakehouse && echo "$1" > "/etc/lakehouse/$2.new" && mv "/etc/lakehouse/$2.new" "/etc/lakehouse/$2"'
+_WRITE = 'mkdir -p /etc/lakehouse && cd /etc/lakehouse && echo "$1" > "$2.new" && mv "$2.new" "$2"'
 
 
 def set_hour(engine: Engine, container: str, hour_s: float) -> None:
