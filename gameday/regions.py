@@ -25,7 +25,7 @@ from gameday.paths import state_dir
 # The mark that a cluster opted in to faults: a ConfigMap of this name in kube-system, made by `chaos cluster up`.
 OPT_IN = "lakehouse-chaos-opt-in"
 _API_TIMEOUT_S = 5.0
-_CREDENTIALS = ("postgres", "console", "object_store_key", "object_store_secret")
+_CREDENTIALS = ("postgres", "console", "backup", "object_store_key", "object_store_secret")
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ from gameday.errors import HarnessError, UsageError
 from gameday.regions import Region, api_client
 from gameday.waiting import wait_until
 from lakehouse import hour, provider
+from lakehouse.backups.hour import HOURLY, set_hour
 from lakehouse.formation import (
     CRN_ANNOTATION,
     FORMATION_LABEL,
@@ -76,10 +77,15 @@ def up(
     workers = [node for node in nodes if "control-plane" not in node.name]
     if hour_s is not None:
         hour.declare(region, hour_s)
-    with step("the provider's services: database, object store, load balancer"):
+    with step("the provider's services: database, object store, load balancer, store of backups"):
         provided = _provide(region, engine, workers)
+        for service in HOURLY:
+            set_hour(engine, f"{region.cluster}-{service}", hour.declared(region))
     values = replace(
-        provided, source=source, max_concurrent_requests=max_concurrent_requests, spark_conf=spark_conf or {}
+        provided,
+        source=source,
+        max_concurrent_requests=max_concurrent_requests,
+        spark_conf=spark_conf or {},
     )
     objects = {formation: render(formation, values) for formation in formations}
     watching = monitoring(objects)
@@ -136,14 +142,15 @@ def not_serving(formation: Formation, address: str) -> str | None:
 def _provide(region: Region, engine: Engine, workers: Sequence[Container]) -> FormationValues:
     """Start the provider's services of a region, and return what formations have to know of them."""
     keys, image = region.credentials(), provider_image(engine)
-    database = _start(region, engine, provider.database(region.cluster, image, keys["postgres"], keys["console"]))
-    store = _start(
-        region,
-        engine,
-        provider.object_store(region.cluster, image, keys["object_store_key"], keys["object_store_secret"]),
-    )
+    of_stores = provider.Keys(keys["object_store_key"], keys["object_store_secret"])
+    # first of all, as the database takes a backup when it is there
+    backups = start_service(region, engine, provider.backup_store(region.cluster, image, of_stores))
+    passwords = keys["postgres"], keys["console"], keys["backup"]
+    database = start_service(region, engine, provider.database(region.cluster, image, *passwords, of_stores))
+    store = start_service(region, engine, provider.object_store(region.cluster, image, of_stores))
+    start_service(region, engine, provider.customer_copy(region.cluster, image, of_stores))
     frontends = [frontend for formation in DEPLOYED for frontend in _frontends(formation, workers)]
-    balancer = _start(region, engine, provider.load_balancer(region.cluster, image, frontends))
+    balancer = start_service(region, engine, provider.load_balancer(region.cluster, image, frontends))
     return FormationValues(
         region=region.name,
         images=references(),
@@ -155,6 +162,7 @@ def _provide(region: Region, engine: Engine, workers: Sequence[Container]) -> Fo
         object_store_secret=keys["object_store_secret"],
         load_balancer_address=balancer.address,
         harness_address=engine.gateway(region.network),
+        backup_store_address=backups.address,
         hour_s=hour.declared(region),
     )
 
@@ -226,7 +234,7 @@ def _known(region: Region, engine: Engine) -> dict[str, str]:
     return {formation.name: f"http://{balancer.address}:{formation.entrance.port}" for formation in DEPLOYED}
 
 
-def _start(region: Region, engine: Engine, service: provider.ProviderService) -> Container:
+def start_service(region: Region, engine: Engine, service: provider.ProviderService) -> Container:
     """Start a service where it does not run already, wait until it is healthy, and return its container."""
     key = key_of(service.image, *service.command, *(f"{path}={text}" for path, text in service.files.items()))
     found = {item.name: item for item in region.services(engine)}

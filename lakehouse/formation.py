@@ -48,7 +48,7 @@ class FormationValues:
 
     `images` maps the name of a formation to the reference of the image built for it; `harness_address` is where pods
     find the harness while a run is open; `spark_conf` are properties that Spark's jobs begin with in place of those
-    declared; `hour_s` is how long the hour of backups is.
+    declared. Backups are taken to the store at `backup_store_address`, once in `hour_s` seconds.
     """
 
     region: str

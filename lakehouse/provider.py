@@ -1,7 +1,8 @@
 """The provider's services: what a region has outside of its zones, each described as one container.
 
-The managed database (Postgres), the object store (versitygw) and the region's load balancer (HAProxy). Nothing is run
-here: what runs containers starts what is described.
+The managed database (Postgres), the object store (versitygw), the region's load balancer (HAProxy), the store of
+backups, and the customer's machine that copies the vectors there. Nothing is run here: what runs containers starts what
+is described.
 """
 
 from __future__ import annotations
@@ -30,33 +31,27 @@ BUCKET = "lakehouse"
 VECTOR_BUCKET = "vectors"
 REGION_OF_STORE = "us-east-1"
 
-_BIN = "/usr/lib/postgresql/15/bin"
+# What is in the store of backups: the SRE's own, and the customer's copies of the bucket with vectors.
+BACKUP_BUCKET = "backups"
+COPY_BUCKET = "vector-copies"
+BACKUP_STORE_TLS_PORT = 7443
+# Postgres' folder in the bucket, and its name there.
+POSTGRES_BACKUPS = "postgres"
+STANZA = "lakehouse"
+# May read every table, and set a restore point; it compares what is restored with what is live.
+BACKUP_USER = "backup"
+# A copy that takes longer is given up, and begun anew.
+COPY_DEADLINE_S = 120
+POSTGRES_BIN = "/usr/lib/postgresql/15/bin"
+POSTGRES_HOME = "/var/lib/postgresql"
+
+# Of the last four one is young enough also if the newest is bad, and a mistake may be seen hours later.
+_KEPT_BACKUPS = 4
 _MAX_CONNECTIONS = 200
 _TEMPLATES = Path(__file__).parent / "templates"
 _LOAD_BALANCER_CONFIG = "/etc/haproxy/haproxy.cfg"
-
-# The folder gets its name only when it is complete, so a container killed before begins anew. Postgres refuses root.
-_POSTGRES = f"""\
-set -eu
-home=/var/lib/postgresql
-as_postgres="setpriv --reuid=postgres --regid=postgres --init-groups"
-if [ ! -d "$home/mds" ]; then
-    rm -rf "$home/new"
-    install -d -o postgres -g postgres -m 700 "$home" "$home/new"
-    $as_postgres {_BIN}/initdb --pgdata="$home/new" --username=postgres --encoding=UTF8 --locale=C.UTF-8 \\
-        --auth-local=peer --auth-host=scram-sha-256
-    echo "host all all all scram-sha-256" >> "$home/new/pg_hba.conf"
-    $as_postgres {_BIN}/postgres --single -D "$home/new" postgres <<SQL
-CREATE ROLE {DATABASE_USER} LOGIN PASSWORD '$MDS_DATABASE_PASSWORD'
-CREATE DATABASE {DATABASE} OWNER {DATABASE_USER}
-CREATE ROLE {CONSOLE} LOGIN PASSWORD '$CONSOLE_DATABASE_PASSWORD'
-CREATE DATABASE {CONSOLE} OWNER {CONSOLE}
-SQL
-    mv "$home/new" "$home/mds"
-fi
-exec $as_postgres {_BIN}/postgres -D "$home/mds" -c listen_addresses='*' -c port={DATABASE_PORT} \\
-    -c max_connections={_MAX_CONNECTIONS} -c shared_buffers=64MB -c fsync=on -c unix_socket_directories=/tmp
-"""
+# The folder in which each container finds its programs.
+_PROGRAMS = "/usr/local/bin"
 
 # A bucket of versitygw's posix backend is a folder.
 _OBJECT_STORE = f"""\
@@ -113,32 +108,133 @@ class Frontend:
     check_port: int = 0
 
 
-def database(region: str, image: str, password: str, console_password: str) -> ProviderService:
+@dataclass(frozen=True)
+class Keys:
+    """The keys of both object stores. Raises UsageError for one that is odd."""
+
+    access: str
+    secret: str
+
+    def __post_init__(self) -> None:
+        _plain("access key", self.access)
+        _plain("secret key", self.secret)
+
+
+def database(
+    region: str, image: str, password: str, console_password: str, backup_password: str, store: Keys
+) -> ProviderService:
     """Return the managed database, with databases `mds` and `console` of users of these names.
 
-    Raises UsageError for an odd password.
+    It archives its log to the region's store of backups, and takes base backups to it. Raises UsageError for an odd
+    password.
     """
     return ProviderService(
         name=f"{region}-postgres",
         image=image,
-        command=("sh", "-c", _POSTGRES),
+        command=("bash", f"{_PROGRAMS}/postgres.sh"),
+        files=_programs("postgres.sh", "base-backups.sh"),
         environment={
             "MDS_DATABASE_PASSWORD": _plain("database password", password),
             "CONSOLE_DATABASE_PASSWORD": _plain("console password", console_password),
+            "BACKUP_DATABASE_PASSWORD": _plain("password of backups", backup_password),
+            "DATABASE": DATABASE,
+            "DATABASE_USER": DATABASE_USER,
+            "CONSOLE": CONSOLE,
+            "BACKUP_USER": BACKUP_USER,
+            "DATABASE_PORT": str(DATABASE_PORT),
+            "MAX_CONNECTIONS": str(_MAX_CONNECTIONS),
+            "POSTGRES_BIN": POSTGRES_BIN,
+            **pgbackrest_settings(region, store),
         },
-        health=Health(command=(f"{_BIN}/pg_isready", "--quiet", "--host=127.0.0.1", f"--dbname={DATABASE}")),
+        health=Health(command=(f"{POSTGRES_BIN}/pg_isready", "--quiet", "--host=127.0.0.1", f"--dbname={DATABASE}")),
     )
 
 
-def object_store(region: str, image: str, access_key: str, secret_key: str) -> ProviderService:
-    """Return the object store, with the buckets `lakehouse` and `vectors`. Raises UsageError for a key."""
+def pgbackrest_settings(region: str, store: Keys) -> dict[str, str]:
+    """Return the environment in which pgBackRest finds the region's backups, and a database where it is restored to."""
+    settings = {
+        "STANZA": STANZA,
+        "PG1_PATH": f"{POSTGRES_HOME}/mds",
+        "PG1_SOCKET_PATH": "/tmp",  # noqa: S108 - in the container
+        "PG1_PORT": str(DATABASE_PORT),
+        "REPO1_TYPE": "s3",
+        "REPO1_PATH": f"/{POSTGRES_BACKUPS}",
+        "REPO1_S3_BUCKET": BACKUP_BUCKET,
+        # by its name: a container that was started again may have another address
+        "REPO1_S3_ENDPOINT": f"{region}-backup-store",
+        "REPO1_S3_REGION": REGION_OF_STORE,
+        "REPO1_S3_URI_STYLE": "path",
+        "REPO1_S3_KEY": store.access,
+        "REPO1_S3_KEY_SECRET": store.secret,
+        "REPO1_STORAGE_PORT": str(BACKUP_STORE_TLS_PORT),
+        # its certificate is made at its start, and signed by nobody
+        "REPO1_STORAGE_VERIFY_TLS": "n",
+        "REPO1_RETENTION_FULL": str(_KEPT_BACKUPS),
+        # a thousand small files in a few objects
+        "REPO1_BUNDLE": "y",
+        "COMPRESS_TYPE": "zst",
+        "COMPRESS_LEVEL": "1",
+        "START_FAST": "y",
+        "LOG_LEVEL_CONSOLE": "off",
+        "LOG_LEVEL_STDERR": "warn",
+        "LOG_LEVEL_FILE": "off",
+    }
+    return {f"PGBACKREST_{name}": value for name, value in settings.items()}
+
+
+def backup_store(region: str, image: str, store: Keys) -> ProviderService:
+    """Return the store of backups, with the buckets `backups` and `vector-copies`: HTTP, and TLS beside it."""
+    config = _rendered("backup-store.cfg.j2", port=OBJECT_STORE_PORT, tls_port=BACKUP_STORE_TLS_PORT)
+    return ProviderService(
+        name=f"{region}-backup-store",
+        image=image,
+        command=("bash", f"{_PROGRAMS}/backup-store.sh"),
+        files={**_programs("backup-store.sh"), _LOAD_BALANCER_CONFIG: config},
+        environment={
+            "ROOT_ACCESS_KEY": store.access,
+            "ROOT_SECRET_KEY": store.secret,
+            "STORE_PORT": str(OBJECT_STORE_PORT),
+            "BUCKETS": f"{BACKUP_BUCKET} {COPY_BUCKET}",
+        },
+        health=Health(port=OBJECT_STORE_PORT, path="/healthz"),
+    )
+
+
+def customer_copy(region: str, image: str, store: Keys) -> ProviderService:
+    """Return the customer's own machine, which copies the bucket `vectors` to the store of backups."""
+    remotes = {"live": f"{region}-object-store", "store": f"{region}-backup-store"}
+    environment = {"SOURCE_BUCKET": VECTOR_BUCKET, "COPY_BUCKET": COPY_BUCKET, "COPY_DEADLINE_S": str(COPY_DEADLINE_S)}
+    for name, host in remotes.items():
+        settings = {
+            "TYPE": "s3",
+            "PROVIDER": "Other",
+            "ENDPOINT": f"http://{host}:{OBJECT_STORE_PORT}",
+            "REGION": REGION_OF_STORE,
+            "ACCESS_KEY_ID": store.access,
+            "SECRET_ACCESS_KEY": store.secret,
+            "FORCE_PATH_STYLE": "true",
+        }
+        environment |= {f"RCLONE_CONFIG_{name.upper()}_{key}": value for key, value in settings.items()}
+    return ProviderService(
+        name=f"{region}-customer-copy",
+        image=image,
+        command=("bash", f"{_PROGRAMS}/customer-copy.sh"),
+        files=_programs("customer-copy.sh"),
+        environment={**environment, "RCLONE_CONFIG": "/dev/null", "RCLONE_RETRIES": "1"},
+        data=False,
+        health=Health(command=("true",)),
+    )
+
+
+def object_store(region: str, image: str, store: Keys) -> ProviderService:
+    """Return the object store, with the buckets `lakehouse` and `vectors`."""
     return ProviderService(
         name=f"{region}-object-store",
         image=image,
         command=("sh", "-c", _OBJECT_STORE),
         environment={
-            "ROOT_ACCESS_KEY": _plain("access key", access_key),
-            "ROOT_SECRET_KEY": _plain("secret key", secret_key),
+            "ROOT_ACCESS_KEY": store.access,
+            "ROOT_SECRET_KEY": store.secret,
         },
         health=Health(port=OBJECT_STORE_PORT, path="/healthz"),
     )
@@ -160,8 +256,16 @@ def load_balancer_config(frontends: Sequence[Frontend], state_port: int = LOAD_B
     """Return haproxy.cfg for the nodes of a region. Raises UsageError where there are none."""
     if not frontends or not all(frontend.backends for frontend in frontends):
         raise UsageError("a load balancer needs at least one node behind it")
+    return _rendered("haproxy.cfg.j2", frontends=frontends, state_port=state_port)
+
+
+def _rendered(template: str, **values: object) -> str:
     templates = Environment(loader=FileSystemLoader(_TEMPLATES), undefined=StrictUndefined, keep_trailing_newline=True)  # noqa: S701 - no HTML
-    return templates.get_template("haproxy.cfg.j2").render(frontends=frontends, state_port=state_port)
+    return templates.get_template(template).render(**values)
+
+
+def _programs(*names: str) -> dict[str, str]:
+    return {f"{_PROGRAMS}/{name}": (_TEMPLATES / name).read_text(encoding="utf-8") for name in names}
 
 
 def _plain(what: str, value: str) -> str:

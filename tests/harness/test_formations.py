@@ -134,20 +134,23 @@ def test_there_is_time_to_drain() -> None:
     assert pod()["spec"]["terminationGracePeriodSeconds"] > drain_s + 10
 
 
+KEYS = provider.Keys("key", "secret")
+
+
 def test_a_service_is_described_for_its_region() -> None:
     """Names begin with the region, and the password travels in the environment, not on the command line."""
-    database = provider.database("east", "image", "pw-of-database", "pw-of-console")
+    database = provider.database("east", "image", "pw-of-database", "pw-of-console", "pw-of-backup", KEYS)
     assert database.name == "east-postgres"
     assert "pw-of-database" in database.environment.values()
     assert not any("pw-of-database" in part for part in database.command)
-    assert provider.object_store("east", "image", "key", "secret").name == "east-object-store"
+    assert provider.object_store("east", "image", KEYS).name == "east-object-store"
 
 
 @pytest.mark.parametrize("password", ["", "a'; DROP TABLE x", "with space", "at@host"])
 def test_an_odd_password_is_refused(password: str) -> None:
     """What would change the meaning of SQL or a URL is no password."""
     with pytest.raises(UsageError, match="database password"):
-        provider.database("east", "image", password, "pw-of-console")
+        provider.database("east", "image", password, "pw-of-console", "pw-of-backup", KEYS)
 
 
 def test_a_load_balancer_without_nodes_is_refused() -> None:

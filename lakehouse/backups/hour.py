@@ -1,0 +1,28 @@
+"""The 'hour' of backups: real time unless declared shorter, and written where each schedule reads it at each turn."""
+
+from __future__ import annotations
+
+from gameday.engine import Engine
+from gameday.errors import UsageError
+
+HOUR_S = 3600.0
+# The provider's services that do something every hour.
+HOURLY = ("postgres", "customer-copy")
+
+# A file is there whole or not at all, as it may be read at any moment.
+_WRITE = 'mkdir -p /etc/lakehouse && cd /etc/lakehouse && echo "$1" > "$2.new" && mv "$2.new" "$2"'
+
+
+def set_hour(engine: Engine, container: str, hour_s: float) -> None:
+    """Declare how long an hour is, in whole seconds, to a running service; it follows within a few seconds.
+
+    Raises UsageError for less than a second, HarnessError where the container does not run.
+    """
+    if hour_s < 1:
+        raise UsageError(f"an hour of {hour_s} s is too short: it has one second at least")
+    tell(engine, container, "hour-seconds", f"{hour_s:.0f}")
+
+
+def tell(engine: Engine, container: str, name: str, value: str) -> None:
+    """Write a setting of this name where the programs of a running service read it."""
+    engine.call("exec", container, "sh", "-c", _WRITE, "sh", value, name)

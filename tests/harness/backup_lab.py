@@ -1,0 +1,75 @@
+"""The provider's services that have to do with backups, as containers on a network of their own, without a cluster."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+
+import psycopg
+
+from gameday.engine import Container, Engine, find_engine
+from gameday.regions import Region
+from lakehouse import provider
+from lakehouse.backups.hour import set_hour
+from lakehouse.deploy import start_service
+from lakehouse.images import provider_image
+
+
+@dataclass
+class BackupLab:
+    """A region that has a store of backups, and what a test begins beside it."""
+
+    region: Region = field(default_factory=lambda: Region(f"lab{os.getpid() % 10**6}"))
+    engine: Engine = field(default_factory=find_engine)
+
+    def begin(self) -> None:
+        """Make the network, and start the store of backups."""
+        self.engine.call("network", "create", "--label", self.region.label, self.region.network)
+        self.store()
+
+    def store(self) -> Container:
+        """Start the store of backups where it does not run."""
+        return self._start(provider.backup_store(self.region.cluster, self._image, self._keys))
+
+    def database(self, hour_s: float = 3600.0) -> Container:
+        """Start the database, which takes a base backup at once."""
+        keys = self.region.credentials()
+        passwords = keys["postgres"], keys["console"], keys["backup"]
+        database = self._start(provider.database(self.region.cluster, self._image, *passwords, self._keys))
+        set_hour(self.engine, database.name, hour_s)
+        return database
+
+    def vectors(self) -> Container:
+        """Start the object store, whose bucket `vectors` is copied."""
+        return self._start(provider.object_store(self.region.cluster, self._image, self._keys))
+
+    def customer(self, hour_s: float = 3600.0) -> Container:
+        """Start the customer's machine, which copies at once."""
+        customer = self._start(provider.customer_copy(self.region.cluster, self._image, self._keys))
+        set_hour(self.engine, customer.name, hour_s)
+        return customer
+
+    def connect(self, database: str = provider.DATABASE) -> psycopg.Connection:
+        """Return a connection to a database, as its owner."""
+        (container,) = self.engine.inspect(f"{self.region.cluster}-postgres")
+        password = self.region.credentials()["postgres" if database == provider.DATABASE else "console"]
+        return psycopg.connect(
+            host=container.address, dbname=database, user=database, password=password, autocommit=True
+        )
+
+    def end(self) -> None:
+        """Remove all that was begun."""
+        self.engine.remove(*(item.name for item in self.region.services(self.engine)))
+        self.engine.call("network", "rm", self.region.network)
+
+    @property
+    def _image(self) -> str:
+        return provider_image(self.engine)
+
+    @property
+    def _keys(self) -> provider.Keys:
+        keys = self.region.credentials()
+        return provider.Keys(keys["object_store_key"], keys["object_store_secret"])
+
+    def _start(self, service: provider.ProviderService) -> Container:
+        return start_service(self.region, self.engine, service)
