@@ -1,0 +1,8 @@
+"""All runbooks there are."""
+
+from __future__ import annotations
+
+from runbooks.restore_postgres import RESTORE_POSTGRES
+from runbooks.runbook import Runbook
+
+RUNBOOKS: tuple[Runbook, ...] = (RESTORE_POSTGRES,)
