@@ -49,7 +49,7 @@ def status(chosen: tuple[str, ...], region: str, *, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps([_as_json(kind, listed, wall) for kind, listed in found], indent=2))
         return
-    table = Table("kind", "taken by", "newest", "age", "every", "size", "kept", "state", title=f"backups of {region}")
+    table = _table("kind", "taken by", "newest", "age", "every", "size", "kept", "state")
     for kind, listed in found:
         newest = _newest(listed)
         table.add_row(
@@ -128,7 +128,8 @@ def _newest(listed: Sequence[Backup]) -> Backup | None:
 def _late(kind: Kind, listed: Sequence[Backup], wall: float) -> str | None:
     whole = [one for one in listed if one.problem is None]
     if listed and not whole:
-        return "no backup can be restored from"
+        # what is wrong with each is said by itself
+        return None
     return too_old(_newest(whole), kind.every_s, wall)
 
 
@@ -192,12 +193,20 @@ def _result(kind: Kind, one: Backup | None, verification: Verification, took_s: 
 
 
 def _show(results: Sequence[dict[str, Any]]) -> None:
-    table = Table("kind", "backup", "compared", "took", "result")
+    table = _table("kind", "backup", "compared", "took", "result")
     for result in results:
         verdict = escape("\n".join(result["problems"])) or "restored, the same"
         took = f"{result['took_s']:.0f} s"
         table.add_row(result["kind"], result["backup"] or "none", escape(result["compared"]), took, verdict)
     Console().print(table)
+
+
+def _table(*columns: str) -> Table:
+    """Return a table in which nothing is cut off: a name that is not whole is none."""
+    table = Table()
+    for name in columns:
+        table.add_column(name, overflow="fold")
+    return table
 
 
 def size_text(size_bytes: float) -> str:

@@ -171,8 +171,7 @@ def _pin_addresses(region: Region, engine: Engine) -> None:
     for node in nodes:
         engine.call("exec", node.name, "systemctl", "stop", "kubelet")
     for node in nodes:
-        engine.call("network", "disconnect", region.network, node.name)
-        engine.call("network", "connect", "--ip", node.address, region.network, node.name)
+        engine.keep_address(region.network, node.name)
     for node in nodes:
         engine.call("exec", node.name, "systemctl", "start", "kubelet")
     (region.folder / "addresses.json").write_text(json.dumps({node.name: node.address for node in nodes}))

@@ -116,6 +116,12 @@ class Engine:
             self.call("kill", "--signal", "KILL", *names, check=False)
             self.call("rm", "--force", "--volumes", *names, deadline_s=60)
 
+    def keep_address(self, network: str, name: str) -> None:
+        """Make a container that runs keep its address on a network over restarts: Podman gives it another else."""
+        (container,) = self.inspect(name)
+        self.call("network", "disconnect", network, name)
+        self.call("network", "connect", "--ip", container.address, network, name)
+
     def run_container(
         self,
         name: str,

@@ -12,8 +12,6 @@ from typing import Any
 import httpx
 from kubernetes import client
 from kubernetes.client.exceptions import ApiException
-from kubernetes.dynamic import DynamicClient
-from kubernetes.dynamic.exceptions import ConflictError, NotFoundError
 
 from gameday.clusters import kind_command
 from gameday.engine import Container, Engine
@@ -21,7 +19,11 @@ from gameday.errors import HarnessError, UsageError
 from gameday.regions import Region, api_client
 from gameday.waiting import wait_until
 from lakehouse import hour, provider
+from lakehouse.applying import apply
+from lakehouse.backup_formation import backup
 from lakehouse.backups.hour import HOURLY, set_hour
+from lakehouse.backups.velero import take_first
+from lakehouse.backups.velero_objects import describe, forget, release, remove_descriptions
 from lakehouse.formation import (
     CRN_ANNOTATION,
     FORMATION_LABEL,
@@ -50,7 +52,6 @@ _READY_DEADLINE_S = 180.0
 _GONE_DEADLINE_S = 120.0
 # Of images that each node pulls by itself: gigabytes, over a line that we know nothing of.
 _PULLED_DEADLINE_S = 1200.0
-_FIELD_MANAGER = "lakehouse-chaos"
 _KEY_LABEL = "lakehouse-chaos.key"
 
 
@@ -66,10 +67,10 @@ def up(
 ) -> None:
     """Start the provider's services, apply the formations, and wait until all serve; changes nothing where all do.
 
-    With them comes what watches them. Pods of other formations are removed, their settings and all data stay. Images
-    come from `source`. The limit of MDS's replicas, and properties of Spark's jobs, are as declared unless others are
-    given; the hour of backups stays what it was. Raises UsageError where the cluster is not up or the hour is none,
-    DeadlinePassed with what is not ready and why.
+    With them come what watches them and what takes their backups. Pods of other formations are removed, their settings
+    and all data stay. Images come from `source`. The limit of MDS's replicas, and properties of Spark's jobs, are as
+    declared unless others are given; the hour of backups stays what it was. Raises UsageError where the cluster is not
+    up or the hour is none, DeadlinePassed with what is not ready and why.
     """
     nodes = [node for node in region.nodes(engine) if node.running]
     if not nodes:
@@ -88,20 +89,25 @@ def up(
         spark_conf=spark_conf or {},
     )
     objects = {formation: render(formation, values) for formation in formations}
-    watching = monitoring(objects)
-    rendered = [item for items in (*objects.values(), render(watching, values)) for item in items]
+    beside = (monitoring(objects), backup(formations))
+    rendered = [item for items in (*objects.values(), *(render(one, values) for one in beside)) for item in items]
     _load_images(region, engine, [node.name for node in workers], _built(rendered, values))
     api = api_client(region.kubeconfig)
     made = _make_volumes(engine, [node.name for node in workers], formations)
+    describe(api)
     apply(api, [*made, *instance(region.name, [formation.name for formation in formations]), *rendered])
-    _remove_pods_of(api, [formation for formation in FORMATIONS if formation not in formations])
+    others = [formation for formation in FORMATIONS if formation not in formations]
+    _remove_pods_of(api, others)
+    forget(api, others)
     _await_formations(api, _READY_DEADLINE_S if source is ImageSource.PACKAGES else _PULLED_DEADLINE_S)
     with step("the formations serve"):
         entrances = endpoints(region, engine)
-        for formation in (*formations, watching):
+        for formation in (*formations, *beside):
             awaited = f"{formation.name} to serve through the load balancer"
             look = partial(not_serving, formation, entrances[formation.name])
             wait_until(awaited, look, deadline_s=_SERVICE_DEADLINE_S)
+    with step("each formation has a backup"):
+        take_first(region, engine, formations)
 
 
 def deployed(api: client.ApiClient) -> tuple[Formation, ...]:
@@ -186,6 +192,7 @@ def down(region: Region, engine: Engine) -> None:
     Returns once they are gone: until then nothing could be deployed anew. Raises DeadlinePassed where they stay.
     """
     api = api_client(region.kubeconfig)
+    release(api)
     try:
         client.CoreV1Api(api).delete_namespace(NAMESPACE)
     except ApiException as error:
@@ -194,6 +201,7 @@ def down(region: Region, engine: Engine) -> None:
     with step("the formations go"):
         wait_until("the formations to be gone", lambda: _still_there(api), deadline_s=_GONE_DEADLINE_S)
     remove_volumes(api)
+    remove_descriptions(api)
     for node in region.nodes(engine):
         if node.running:
             engine.call("exec", node.name, "rm", "-rf", VOLUMES)
@@ -256,6 +264,8 @@ def start_service(region: Region, engine: Engine, service: provider.ProviderServ
             environment=service.environment,
             files=service.files,
         )
+        # formations know it by that
+        engine.keep_address(region.network, service.name)
     (container,) = engine.inspect(service.name)
     awaited = f"{service.name} to be healthy"
     wait_until(awaited, lambda: _unhealthy(engine, container, service.health), deadline_s=_SERVICE_DEADLINE_S)
@@ -298,25 +308,6 @@ def _load_images(region: Region, engine: Engine, workers: Sequence[str], images:
             engine, "load", "image-archive", str(archive), "--name", region.cluster, "--nodes", ",".join(nodes),
             deadline_s=600,
         )  # fmt: skip
-
-
-def apply(api: client.ApiClient, objects: list[dict[str, Any]]) -> None:
-    """Apply objects on the server's side in the order given; raises HarnessError naming the one that is refused."""
-    dynamic = DynamicClient(api)
-    for item in objects:
-        name = f"{item['kind']}/{item['metadata']['name']}"
-        try:
-            resource = dynamic.resources.get(api_version=item["apiVersion"], kind=item["kind"])
-            dynamic.server_side_apply(
-                resource,
-                body=item,
-                name=item["metadata"]["name"],
-                namespace=item["metadata"].get("namespace"),
-                field_manager=_FIELD_MANAGER,
-                force_conflicts=True,
-            )
-        except (ApiException, ConflictError, NotFoundError) as error:
-            raise HarnessError(f"{name} was refused by the API server: {' '.join(str(error).split())[:300]}") from error
 
 
 def _await_formations(api: client.ApiClient, deadline_s: float) -> None:

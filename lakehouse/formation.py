@@ -32,6 +32,7 @@ MAX_CONCURRENT_REQUESTS = 8
 _MANIFESTS = Path(__file__).parent / "manifests"
 # Kinds whose pods run for good.
 RUNNING = ("Deployment", "StatefulSet")
+_WITH_PODS = (*RUNNING, "DaemonSet")
 _PLACEHOLDER = "localhost/lakehouse/{name}:dev"
 
 
@@ -156,7 +157,7 @@ def render(formation: Formation, values: FormationValues, kubectl: str = "kubect
         raise HarnessError(f"the manifests in {folder} have no Deployment")
     config = formation.config(values)
     for item in plain:
-        if item["kind"] in RUNNING:
+        if item["kind"] in _WITH_PODS:
             _fill_in(item["spec"]["template"], formation.name, values.images[formation.name], config)
             if values.source is ImageSource.UPSTREAM and formation.upstream:
                 formation.upstream(item["spec"]["template"]["spec"])

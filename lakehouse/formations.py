@@ -1,10 +1,11 @@
 """The formations of the lakehouse: the one list from which they are deployed, watched, settled and reported.
 
-What watches them is deployed as they are, and is none of them.
+What watches them and what takes their backups is deployed as they are, and is none of them.
 """
 
 from __future__ import annotations
 
+from lakehouse.backup_formation import BACKUP
 from lakehouse.formation import Formation
 from lakehouse.mds_formation import MDS
 from lakehouse.milvus_formation import MILVUS
@@ -13,9 +14,9 @@ from lakehouse.presto_formation import PRESTO
 from lakehouse.spark_formation import SPARK
 
 FORMATIONS: tuple[Formation, ...] = (MDS, PRESTO, SPARK, MILVUS)
-DEPLOYED: tuple[Formation, ...] = (*FORMATIONS, MONITORING)
+DEPLOYED: tuple[Formation, ...] = (*FORMATIONS, MONITORING, BACKUP)
 
 
 def declared_figures() -> dict[str, str | int | float]:
-    """Return what the formations and what watches them declare, by name, for the report."""
+    """Return what all that is deployed declares, by name, for the report."""
     return {name: figure for formation in DEPLOYED for name, figure in formation.declared.items()}

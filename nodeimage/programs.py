@@ -18,6 +18,8 @@ MODULE = Path(__file__).parent / "programs"
 # kube-state-metrics is written against an older Kubernetes, which a module with the node's programs could not have; and
 # a change of it leaves their key as it is.
 _MONITORING_MODULE = Path(__file__).parent / "monitoring"
+# Velero is written against an older one still, and replaces modules.
+_VELERO_MODULE = Path(__file__).parent / "velero"
 
 KUBERNETES_VERSION = "v1.36.3"
 KUBERNETES_PROGRAMS = (
@@ -42,6 +44,10 @@ OTHER_PROGRAMS = {
 _NODE = (*(f"k8s.io/kubernetes/cmd/{name}" for name in KUBERNETES_PROGRAMS), *OTHER_PROGRAMS)
 KIND = "sigs.k8s.io/kind"
 _STATE_METRICS = "k8s.io/kube-state-metrics/v2"
+_VELERO = (
+    *(f"github.com/vmware-tanzu/velero/cmd/{name}" for name in ("velero", "velero-helper", "velero-restore-helper")),
+    "github.com/vmware-tanzu/velero-plugin-for-aws/velero-plugin-for-aws",
+)
 
 # File systems that no node uses; without them containerd needs no C library.
 _TAGS = "no_btrfs,no_zfs,no_devmapper"
@@ -112,3 +118,18 @@ def state_metrics_program() -> Path:
             _build(folder, [_STATE_METRICS], "compile-monitoring", module=_MONITORING_MODULE, link_flags=_STRIPPED)
 
     return artefact("state-metrics", state_metrics_key(), build)
+
+
+def velero_key() -> str:
+    """Return the key of what `velero_programs` are made of."""
+    return key_of(_VELERO_MODULE, *_VELERO, _STRIPPED)
+
+
+def velero_programs() -> Path:
+    """Return the folder of Velero, its helpers and its plug-in for S3, compiled where they are not yet (8 min)."""
+
+    def build(folder: Path) -> None:
+        with step("compile Velero"):
+            _build(folder, list(_VELERO), "compile-velero", module=_VELERO_MODULE, link_flags=_STRIPPED)
+
+    return artefact("velero", velero_key(), build)

@@ -6,10 +6,13 @@ from gameday.engine import Engine
 from gameday.regions import Region
 from lakehouse.backups.backup import Kind
 from lakehouse.backups.postgres import PostgresBackups
+from lakehouse.backups.velero import VeleroBackups
+from lakehouse.formations import FORMATIONS
 
-KINDS = ("postgres", "vectors", "etcd")
+KINDS = ("postgres", *(f"velero-{formation.name}" for formation in FORMATIONS))
 
 
 def kinds_of(region: Region, engine: Engine) -> list[Kind]:
     """Return every kind of backup that is taken of a region's lakehouse."""
-    return [PostgresBackups(region, engine)]
+    formations = [VeleroBackups(region, engine, formation) for formation in FORMATIONS]
+    return [PostgresBackups(region, engine), *formations]

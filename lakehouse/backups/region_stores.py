@@ -81,6 +81,6 @@ def objects_under(files: S3FileSystem, prefix: str) -> dict[str, FileInfo]:
 
 def content_of(files: S3FileSystem, path: str) -> bytes:
     """Return an object whole; raises HarnessError where it cannot be read."""
-    with reading(path), files.open_input_stream(path) as stream:
+    with reading(path), files.open_input_stream(path, compression=None) as stream:
         content: bytes = stream.read()
     return content

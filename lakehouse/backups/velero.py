@@ -1,0 +1,246 @@
+"""Backups of formations by Velero: listed from the store, taken by its schedules, restored into a scratch namespace."""
+
+from __future__ import annotations
+
+import json
+import tarfile
+import time
+import zlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import cached_property
+from io import BytesIO
+from typing import Any
+from uuid import uuid4
+
+import httpx
+import yaml
+from kubernetes import client
+from kubernetes.client.exceptions import ApiException
+from pyarrow.fs import FileInfo
+
+from gameday.engine import Engine
+from gameday.errors import HarnessError
+from gameday.regions import Region, api_client
+from gameday.waiting import wait_until
+from lakehouse.backup_formation import API, VELERO, schedule_name, template
+from lakehouse.backups.backup import Backup, Verification
+from lakehouse.backups.region_stores import BACKUP_STORE, RegionStores, content_of, objects_under
+from lakehouse.backups.velero_compare import differences, objects_of
+from lakehouse.backups.velero_objects import delete, listed, made, patch, read
+from lakehouse.formation import NAMESPACE, Formation
+from lakehouse.hour import declared
+from lakehouse.provider import BACKUP_BUCKET
+
+_BACKUPS = f"{BACKUP_BUCKET}/{VELERO}/backups"
+_DEADLINE_S = 300.0
+# What a restore reads of a backup, by the endings of its files.
+_NEEDED = (".tar.gz", "-resource-list.json.gz", "-podvolumebackups.json.gz")
+_COMPLETED = "Completed"
+_ENDED = (_COMPLETED, "PartiallyFailed", "Failed", "FailedValidation")
+# Of a restore into a scratch namespace: nothing is to run there, and no volume to be filled.
+_NOT_IN_SCRATCH = ("pods", "persistentvolumeclaims", "persistentvolumes")
+
+
+@dataclass(frozen=True)
+class VeleroBackups:
+    """The backups of one formation."""
+
+    region: Region
+    engine: Engine
+    formation: Formation
+    actor: str = field(default="sre", init=False)
+
+    @property
+    def name(self) -> str:
+        """Return `velero-` and the name of the formation."""
+        return f"{VELERO}-{self.formation.name}"
+
+    @property
+    def every_s(self) -> float:
+        """The declared hour, in seconds."""
+        return declared(self.region)
+
+    def backups(self) -> Sequence[Backup]:
+        """Return all that the store has, oldest first; those that are being taken are none yet."""
+        stored = objects_under(self._files, _BACKUPS)
+        begin = f"{schedule_name(self.formation.name)}-"
+        names = {path.split("/")[0] for path in stored if path.startswith(begin)}
+        found = [self._backup(name, stored) for name in names]
+        return sorted((one for one in found if one is not None), key=lambda one: one.taken_wall)
+
+    def _backup(self, name: str, stored: Mapping[str, FileInfo]) -> Backup | None:
+        size = sum(item.size for path, item in stored.items() if path.startswith(f"{name}/"))
+        modified = max(item.mtime.timestamp() for path, item in stored.items() if path.startswith(f"{name}/"))
+        try:
+            said = json.loads(content_of(self._files, f"{_BACKUPS}/{name}/velero-backup.json"))
+            status = said["status"]
+            phase = str(status["phase"])
+        except (HarnessError, ValueError, KeyError, TypeError):
+            return Backup(name, modified, size, "velero-backup.json cannot be read")
+        taken = _wall(status["startTimestamp"])
+        if phase not in _ENDED and time.time() - taken < _DEADLINE_S:
+            return None
+        problem = None if phase == _COMPLETED else f"it is {phase}: {_why(status)}"
+        return Backup(name, taken, size, problem or self._damaged(name, stored))
+
+    def _damaged(self, name: str, stored: Mapping[str, FileInfo]) -> str | None:
+        """Tell which archive of a backup cannot be read to its end; None where all can."""
+        for ending in _NEEDED:
+            archive = f"{name}{ending}"
+            if f"{name}/{archive}" not in stored:
+                return f"{archive} is missing"
+            if not _whole(content_of(self._files, f"{_BACKUPS}/{name}/{archive}")):
+                return f"{archive} is cut short or damaged"
+        return None
+
+    def take(self) -> Backup:
+        """Take one as the schedule would; raises HarnessError where Velero says that it did not succeed."""
+        name = f"{schedule_name(self.formation.name)}-{datetime.now(UTC):%Y%m%d%H%M%S}"
+        labels = {"velero.io/schedule-name": schedule_name(self.formation.name)}
+        metadata = {"name": name, "namespace": NAMESPACE, "labels": labels}
+        spec = template(self.formation, self.every_s)
+        made(self._api, "backups", {"apiVersion": API, "kind": "Backup", "metadata": metadata, "spec": spec})
+        status = self._ended("backups", name)
+        if status["phase"] != _COMPLETED:
+            raise HarnessError(f"backup {name} is {status['phase']}: {_why(status)}")
+        found = [one for one in self.backups() if one.name == name]
+        if not found:
+            raise HarnessError(f"Velero says that it took {name}, and it is not in the store")
+        return found[0]
+
+    def verify(self, backup: Backup, say: Callable[[str], None]) -> Verification:
+        """Restore the objects into a scratch namespace, where nothing runs, and compare each with what is there."""
+        self._await_known(backup.name)
+        namespace = f"{NAMESPACE}-verify-{uuid4().hex[:6]}"
+        say(f"restore into namespace {namespace}")
+        with self._restored(backup.name, namespace) as status:
+            if status["phase"] != _COMPLETED:
+                return Verification("nothing", (f"it cannot be restored: {status['phase']}, {_why(status)}",))
+            say("compare object by object")
+            there = objects_of(self._api, self.formation.name, NAMESPACE)
+            restored = objects_of(self._api, self.formation.name, namespace)
+        found = differences(there, restored)
+        if not restored:
+            found = (*found, "nothing was restored")
+        return Verification(f"{len(there)} objects", found)
+
+    @contextmanager
+    def _restored(self, backup: str, namespace: str) -> Iterator[Mapping[str, Any]]:
+        """Restore a backup into a namespace and yield how that ended; both are removed again."""
+        core = client.CoreV1Api(self._api)
+        rules = yaml.safe_dump({"version": "v1", "resourceModifierRules": self._rules(backup)})
+        core.create_namespaced_config_map(NAMESPACE, {"metadata": {"name": namespace}, "data": {"rules.yaml": rules}})
+        spec = {
+            "backupName": backup,
+            "namespaceMapping": {NAMESPACE: namespace},
+            "excludedResources": list(_NOT_IN_SCRATCH),
+            "restorePVs": False,
+            "preserveNodePorts": False,
+            "resourceModifier": {"kind": "configmap", "name": namespace},
+        }
+        metadata = {"name": namespace, "namespace": NAMESPACE}
+        try:
+            made(self._api, "restores", {"apiVersion": API, "kind": "Restore", "metadata": metadata, "spec": spec})
+            yield self._ended("restores", namespace)
+        finally:
+            # by ourselves: what Velero has in the store of a restore goes with its backup
+            patch(self._api, "restores", namespace, {"metadata": {"finalizers": None}})
+            delete(self._api, "restores", namespace)
+            core.delete_namespaced_config_map(namespace, NAMESPACE)
+            self._remove_namespace(namespace)
+
+    def _rules(self, backup: str) -> list[dict[str, Any]]:
+        """Return what a restore changes so that nothing runs, and no port of a node is asked for twice."""
+        stopped = {"operation": "replace", "path": "/spec/replicas", "value": "0"}
+        rules = [
+            {"conditions": {"groupResource": kind}, "patches": [stopped]}
+            for kind in ("deployments.apps", "statefulsets.apps")
+        ]
+        for name, ports in self._node_ports(backup).items():
+            removed = [{"operation": "remove", "path": f"/spec/ports/{number}/nodePort"} for number in ports]
+            conditions = {"groupResource": "services", "resourceNameRegex": f"^{name}$"}
+            rules.append({"conditions": conditions, "patches": removed})
+        return rules
+
+    def _node_ports(self, backup: str) -> dict[str, list[int]]:
+        """Return, for each service in a backup, which of its ports ask for one of the nodes'."""
+        archive = content_of(self._files, f"{_BACKUPS}/{backup}/{backup}.tar.gz")
+        folder = f"resources/services/namespaces/{NAMESPACE}/"
+        found: dict[str, list[int]] = {}
+        with tarfile.open(fileobj=BytesIO(archive)) as tar:
+            for member in tar:
+                if member.name.lstrip("./").startswith(folder) and (content := tar.extractfile(member)):
+                    item = json.load(content)
+                    ports = [number for number, port in enumerate(item["spec"]["ports"]) if port.get("nodePort")]
+                    if ports:
+                        found[item["metadata"]["name"]] = ports
+        return found
+
+    def _await_known(self, name: str) -> None:
+        """Wait until Velero has found a backup in the store, as it does after a cluster was made anew."""
+
+        def look() -> str | None:
+            known = any(item["metadata"]["name"] == name for item in listed(self._api, "backups"))
+            return None if known else "it has not found it in the store yet"
+
+        wait_until(f"Velero to know {name}", look, deadline_s=_DEADLINE_S)
+
+    def _ended(self, kind: str, name: str) -> dict[str, Any]:
+        status: dict[str, Any] = {}
+
+        def look() -> str | None:
+            status.update(read(self._api, kind, name).get("status") or {})
+            return None if status.get("phase") in _ENDED else str(status.get("phase") or "it has not begun")
+
+        wait_until(f"{kind} {name} to end", look, deadline_s=_DEADLINE_S)
+        return status
+
+    def _remove_namespace(self, namespace: str) -> None:
+        core = client.CoreV1Api(self._api)
+
+        def look() -> str | None:
+            try:
+                core.delete_namespace(namespace)
+            except ApiException as error:
+                return None if error.status == httpx.codes.NOT_FOUND else f"it is being deleted ({error.reason})"
+            return "it is there"
+
+        wait_until(f"namespace {namespace} to be gone", look, deadline_s=_DEADLINE_S)
+
+    @cached_property
+    def _api(self) -> client.ApiClient:
+        return api_client(self.region.kubeconfig)
+
+    @cached_property
+    def _files(self) -> Any:  # noqa: ANN401 - pyarrow carries no types
+        return RegionStores(self.region, self.engine).files(BACKUP_STORE)
+
+
+def take_first(region: Region, engine: Engine, formations: Sequence[Formation]) -> None:
+    """Take a backup of each formation of which there is none: a schedule takes its first after an hour."""
+    for formation in formations:
+        kind = VeleroBackups(region, engine, formation)
+        if not any(one.problem is None for one in kind.backups()):
+            kind.take()
+
+
+def _wall(text: str) -> float:
+    return datetime.fromisoformat(text).timestamp()
+
+
+def _why(status: Mapping[str, Any]) -> str:
+    errors = status.get("validationErrors") or []
+    return str(status.get("failureReason") or "; ".join(errors) or f"{status.get('errors', 0)} errors")
+
+
+def _whole(content: bytes) -> bool:
+    """Tell whether bytes are a gzip archive that ends as it should."""
+    reader = zlib.decompressobj(wbits=31)
+    try:
+        reader.decompress(content)
+    except zlib.error:
+        return False
+    return reader.eof
