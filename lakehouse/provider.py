@@ -175,6 +175,8 @@ def pgbackrest_settings(region: str, store: Keys) -> dict[str, str]:
         "COMPRESS_TYPE": "zst",
         "COMPRESS_LEVEL": "1",
         "START_FAST": "y",
+        # a store that does not answer is given up after this many seconds; the next attempt comes soon enough
+        "IO_TIMEOUT": "10",
         "LOG_LEVEL_CONSOLE": "off",
         "LOG_LEVEL_STDERR": "warn",
         "LOG_LEVEL_FILE": "off",

@@ -145,7 +145,7 @@ class PostgresBackups:
 
     def _restore(self, name: str, label: str, target: Sequence[str]) -> None:
         self.engine.call("exec", name, "install", "-d", "-o", "postgres", "-g", "postgres", "-m", "700", _DATA)
-        restore = ("pgbackrest", "restore", f"--set={label}", *target, "--archive-mode=off")
+        restore = ("pgbackrest", "restore", f"--set={label}", *target, "--archive-mode=off", "--job-retry=0")
         if told := self._told(name, *_AS_POSTGRES, *restore):
             raise CannotRestoreError(told)
         if self._told(name, *_AS_POSTGRES, "sh", "-c", _START):

@@ -233,6 +233,23 @@ def test_the_database_is_put_back_to_a_moment(backup_lab: BackupLab, kind: Postg
         assert connection.execute("SELECT count(*) FROM tables").fetchall() == [rows]
 
 
+def test_a_database_made_anew_is_backed_up(backup_lab: BackupLab, kind: PostgresBackups) -> None:
+    """It is another one with the same names: what is there of the lost one still restores, and is not compared."""
+    lost = kind.backups()[-1].name
+    backup_lab.engine.remove(container_of(backup_lab))
+    backup_lab.database()
+    wait_until(
+        "a backup of the new database",
+        lambda: None if kind.backups()[-1].name != lost else "none yet",
+        deadline_s=60,
+    )
+    with backup_lab.connect() as connection:
+        connection.execute("CREATE TABLE tables (number int)")
+    assert verified(kind, -1) == Verification("0 rows of 1 tables", ())
+    assert verified(kind, -2).problems == ()
+    assert verified(kind, -2).compared.startswith("every table and index with itself")
+
+
 def test_without_a_database_a_backup_is_checked_by_itself(backup_lab: BackupLab, kind: PostgresBackups) -> None:
     """When the database is lost its backups are restored as far as the archive goes."""
     backup_lab.engine.kill(container_of(backup_lab))
