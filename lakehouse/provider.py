@@ -175,6 +175,8 @@ def pgbackrest_settings(region: str, store: Keys) -> dict[str, str]:
         "COMPRESS_TYPE": "zst",
         "COMPRESS_LEVEL": "1",
         "START_FAST": "y",
+        # a store that does not answer is given up after this many seconds; the next attempt comes soon enough
+        "IO_TIMEOUT": "10",
         "LOG_LEVEL_CONSOLE": "off",
         "LOG_LEVEL_STDERR": "warn",
         "LOG_LEVEL_FILE": "off",
@@ -213,6 +215,8 @@ def customer_copy(region: str, image: str, store: Keys) -> ProviderService:
             "ACCESS_KEY_ID": store.access,
             "SECRET_ACCESS_KEY": store.secret,
             "FORCE_PATH_STYLE": "true",
+            # else it makes the bucket first, with rights that versitygw knows nothing of
+            "NO_CHECK_BUCKET": "true",
         }
         environment |= {f"RCLONE_CONFIG_{name.upper()}_{key}": value for key, value in settings.items()}
     return ProviderService(
@@ -220,7 +224,12 @@ def customer_copy(region: str, image: str, store: Keys) -> ProviderService:
         image=image,
         command=("bash", f"{_PROGRAMS}/customer-copy.sh"),
         files=_programs("customer-copy.sh"),
-        environment={**environment, "RCLONE_CONFIG": "/dev/null", "RCLONE_RETRIES": "1"},
+        environment={
+            **environment,
+            "RCLONE_CONFIG": "/dev/null",
+            "RCLONE_RETRIES": "1",
+            "RCLONE_LOW_LEVEL_RETRIES": "3",
+        },
         data=False,
         health=Health(command=("true",)),
     )

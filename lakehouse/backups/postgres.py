@@ -33,7 +33,8 @@ _ARCHIVE_DEADLINE_S = 60.0
 _CONNECT_S = 5
 _TAIL = 6
 _AS_POSTGRES = ("setpriv", "--reuid=postgres", "--regid=postgres", "--init-groups")
-_NEWEST = ("--type=default",)
+# Also of a line of the log that was left by a restore to a moment before.
+_NEWEST = ("--type=default", "--target-timeline=current")
 # Of a scratch database nothing has to survive, and nobody may take its log for the living one's.
 _SCRATCH = "-c listen_addresses=* -c unix_socket_directories=/tmp -c archive_mode=off -c fsync=off -c hot_standby=off"
 _DATA = f"{POSTGRES_HOME}/mds"
@@ -85,25 +86,26 @@ class PostgresBackups:
     def verify(self, backup: Backup, say: Callable[[str], None]) -> Verification:
         """Restore a base backup and the log after it into a scratch container, and compare with the live database.
 
-        Both are read at the same restore point, which is written for this. Without a live database that the backup
-        is of, all that is archived is restored, and every table and index of it is checked instead.
+        Both are read at the same restore point, which is written for this. Where no log leads from the backup to a
+        live database, all that is archived is restored, and every table and index of it is checked instead.
         """
         say(f"the files of {backup.name} in the store")
         wrong = self._repository.wrong(backup.name)
         try:
-            if self._stores.found(SERVICE) and self._repository.of_living_database(backup.name):
-                done = self._compare(backup, say)
-            else:
-                done = self._check(backup, say)
+            done = self._compare(backup, say) or self._check(backup, say)
         except CannotRestoreError as error:
             done = Verification("nothing", (f"{backup.name} cannot be restored: {error}",))
         return Verification(done.compared, (*wrong, *done.problems))
 
-    def _compare(self, backup: Backup, say: Callable[[str], None]) -> Verification:
-        database = self._stores.running(SERVICE)
+    def _compare(self, backup: Backup, say: Callable[[str], None]) -> Verification | None:
+        database = self._stores.found(SERVICE)
+        if database is None:
+            return None
         with point_of(partial(self._connect, database)) as point:
             say(f"the log up to the restore point {point.name}, which is in segment {point.segment}")
             self._await_archived(database, point.segment)
+            if not self._repository.leads_to(backup.name, point.segment):
+                return None
             say(f"restore {backup.name} to that point")
             target = ("--type=name", f"--target={point.name}", "--target-action=promote")
             with self.restored(backup.name, target) as scratch:
@@ -113,12 +115,12 @@ class PostgresBackups:
         return Verification(f"{result.rows} rows of {result.tables} tables", result.problems)
 
     def _check(self, backup: Backup, say: Callable[[str], None]) -> Verification:
-        say(f"restore {backup.name} and all of the log that is archived; there is no live database to compare it with")
+        say(f"restore {backup.name} and all of its log that is archived: the living database is none that it leads to")
         with self.restored(backup.name, _NEWEST) as scratch:
             say("check every table and index")
             command = (f"{POSTGRES_BIN}/pg_amcheck", "--host=/tmp", "--all", "--install-missing", "--heapallindexed")
             told = self._told(scratch.name, *_AS_POSTGRES, *command)
-        what = "every table and index with itself, as there is no live database that it is of"
+        what = "every table and index with itself, as the living database is none that it leads to"
         return Verification(what, (f"pg_amcheck: {told}",) if told else ())
 
     @contextmanager
@@ -149,7 +151,7 @@ class PostgresBackups:
 
     def _restore(self, name: str, label: str, target: Sequence[str]) -> None:
         self.engine.call("exec", name, "install", "-d", "-o", "postgres", "-g", "postgres", "-m", "700", _DATA)
-        restore = ("pgbackrest", "restore", f"--set={label}", *target, "--archive-mode=off")
+        restore = ("pgbackrest", "restore", f"--set={label}", *target, "--archive-mode=off", "--job-retry=0")
         if told := self._told(name, *_AS_POSTGRES, *restore):
             raise CannotRestoreError(told)
         if self._told(name, *_AS_POSTGRES, "sh", "-c", _START):

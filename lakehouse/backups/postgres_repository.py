@@ -22,7 +22,7 @@ _COPY = ".copy"
 _MANIFEST = "backup.manifest"
 _SUFFIXES = {"none": "", "gz": ".gz", "bz2": ".bz2", "lz4": ".lz4", "zst": ".zst"}
 # A name of a segment of the log: timeline, and number.
-_SEGMENT = 24
+_SEGMENT, _TIMELINE = 24, 8
 
 type Sections = dict[str, dict[str, Any]]
 
@@ -44,10 +44,24 @@ class Repository:
         """Return what pgBackRest says of its backups; empty where it took none yet. Raises HarnessError."""
         return self._twice(f"{_BACKUPS}/{_INFO}")
 
-    def of_living_database(self, label: str) -> bool:
-        """Tell whether a backup is one of the database that is there now, and not of one that was made anew since."""
+    def leads_to(self, label: str, segment: str) -> bool:
+        """Tell whether the log after a backup leads to a segment of the living database.
+
+        It does not from a backup of a database that was made anew since, or restored to a moment before it.
+        """
         info = self.info()
-        return bool(_current(info)[label]["db-id"] == info["db"]["db-id"])
+        said, living = _current(info)[label], info["db"]
+        if said["db-id"] != living["db-id"]:
+            return False
+        own, now = str(said["backup-archive-stop"])[:_TIMELINE], segment[:_TIMELINE]
+        if own == now:
+            return True
+        history = content_of(self.files, f"{_ARCHIVE}/{living['db-version']}-{living['db-id']}/{now}.history")
+        for line in history.decode().splitlines():
+            timeline, left_at, *_ = [*line.split(), "", ""]
+            if timeline.isdigit() and int(timeline) == int(own, 16):
+                return _position(str(said["backup-lsn-stop"])) <= _position(left_at)
+        return False
 
     def wrong(self, label: str) -> list[str]:
         """Tell which files of a backup are missing or have another size than pgBackRest wrote; empty where none."""
@@ -125,6 +139,12 @@ def _expected(manifest: Sections) -> dict[str, int]:
             # an empty file is in no bundle, and is none of its own then
             sizes[name + suffix] = stored
     return sizes
+
+
+def _position(written: str) -> int:
+    """Return a position of the log, which is written as two numbers."""
+    high, low = written.split("/")
+    return int(high, 16) << 32 | int(low, 16)
 
 
 def _segments(archived: Mapping[str, FileInfo]) -> set[str]:

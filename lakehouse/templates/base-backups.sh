@@ -5,9 +5,16 @@ last=/var/lib/postgresql/last-base-backup
 
 base_backup() {
     flock 9
-    $as_postgres pgbackrest backup --type=full && return
-    # the first one, or one to a store that was made anew, or of a database that was
-    $as_postgres pgbackrest stanza-create || $as_postgres pgbackrest stanza-upgrade || return
+    local code=0
+    $as_postgres pgbackrest backup --type=full || code=$?
+    case $code in
+        0) return ;;
+        # a file is missing: this is the first one, or the first one to a store that was made anew
+        55) $as_postgres pgbackrest stanza-create || return ;;
+        # it is not of the database that the others are of: that was made anew
+        28 | 44 | 51) $as_postgres pgbackrest stanza-upgrade || return ;;
+        *) return $code ;;
+    esac
     $as_postgres pgbackrest backup --type=full
 } 9> /run/base-backup.lock
 

@@ -37,6 +37,8 @@ restore() {
     install -d -o postgres -g postgres -m 700 "$home" "$data"
     if $as_postgres pgbackrest restore "${target[@]}"; then
         if [ -d "$home/before" ]; then mv "$home/before" "$home/replaced"; fi
+        # of the line of the log that begins now there is no backup yet
+        rm -f "$home/last-base-backup"
         return
     fi
     rm -rf "$data"

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import psycopg
 
 from gameday.engine import Container, Engine, find_engine
 from gameday.regions import Region
+from gameday.waiting import wait_until
 from lakehouse import provider
+from lakehouse.backups.backup import Kind
 from lakehouse.backups.hour import set_hour
 from lakehouse.deploy import start_service
 from lakehouse.images import provider_image
@@ -56,6 +60,29 @@ class BackupLab:
         return psycopg.connect(
             host=container.address, dbname=database, user=database, password=password, autocommit=True
         )
+
+    def in_store(self, *command: str) -> str:
+        """Run a command where the store's buckets are folders, and return what it printed."""
+        return self.engine.call("exec", "--workdir", "/data", f"{self.region.cluster}-backup-store", *command)
+
+    def await_backup(self, kind: Kind, count: int = 1, deadline_s: float = 60.0) -> None:
+        """Wait until there are so many backups of a kind."""
+
+        def look() -> str | None:
+            found = kind.backups()
+            return None if len(found) >= count else f"there are {len(found)}"
+
+        wait_until(f"{count} backups of {kind.name}", look, deadline_s=deadline_s)
+
+    @contextmanager
+    def spoilt(self, path: str, *command: str) -> Iterator[None]:
+        """Spoil a file of the store by a command that is given its path, and put it right again."""
+        self.in_store("cp", "--archive", path, "/saved")
+        try:
+            self.in_store(*command, path)
+            yield
+        finally:
+            self.in_store("mv", "/saved", path)
 
     def end(self) -> None:
         """Remove all that was begun."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+from backup_lab import BackupLab
 from milvus_lab import MilvusLab
 
 
@@ -21,3 +22,14 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MilvusLab]:
         yield made
     finally:
         made.end_all()
+
+
+@pytest.fixture(scope="session")
+def backup_lab() -> Iterator[BackupLab]:
+    """Return a region with a store of backups and nothing else; its tests are in one group, so that there is one."""
+    made = BackupLab()
+    try:
+        made.begin()
+        yield made
+    finally:
+        made.end()
