@@ -23,7 +23,7 @@ images_option = click.option(
     type=click.Choice([str(source) for source in ImageSource]),
     default=str(ImageSource.PACKAGES),
     show_default=True,
-    help="Build all images from packages, or have nodes pull those that Presto and Spark publish.",
+    help="Build all images from packages, or have nodes pull those that Presto, Milvus and Spark publish.",
 )
 
 

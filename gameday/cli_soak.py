@@ -150,8 +150,8 @@ def _kill_all(session: Session, kills: int, found: Soak) -> None:
 def _kill(session: Session, part: str, chance: random.Random) -> str:
     """Kill a ready pod of a part of Milvus and return its name; raises DeadlinePassed where none becomes ready.
 
-    Its process gets SIGKILL from the node it is on, since Kubernetes would give it two seconds to take its leave. Then
-    the pod is deleted, so that another takes its place at once and not after the time that one which crashed waits.
+    Its processes get SIGKILL from the node it is on, since Kubernetes would give them two seconds to take their leave.
+    Then the pod is deleted, so that another takes its place at once and not after the time that a crashed one waits.
     """
 
     def ready() -> list[Any]:
@@ -160,9 +160,10 @@ def _kill(session: Session, part: str, chance: random.Random) -> str:
 
     session.wait(f"a pod of {part} to be ready", lambda: None if ready() else "none is", _WRITES_AGAIN_S)
     pod = chance.choice(ready())
-    container = str(pod.status.container_statuses[0].container_id).rpartition("/")[2]
-    command = ("ctr", "--namespace", "k8s.io", "tasks", "kill", "--signal", "SIGKILL", container)
-    session.engine.call("exec", pod.spec.node_name, *command)
+    for status in pod.status.container_statuses:
+        container = str(status.container_id).rpartition("/")[2]
+        command = ("ctr", "--namespace", "k8s.io", "tasks", "kill", "--signal", "SIGKILL", container)
+        session.engine.call("exec", pod.spec.node_name, *command)
     try:
         session.core.delete_namespaced_pod(pod.metadata.name, NAMESPACE, grace_period_seconds=0)
     except ApiException as error:

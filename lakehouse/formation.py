@@ -37,7 +37,7 @@ _PLACEHOLDER = "localhost/lakehouse/{name}:dev"
 
 
 class ImageSource(StrEnum):
-    """Where the images of Presto and of Spark's jobs come from: built here, or those that both projects publish."""
+    """Where Presto, Milvus and Spark's jobs come from: built here, or as these projects publish them."""
 
     PACKAGES = "packages"
     UPSTREAM = "upstream"

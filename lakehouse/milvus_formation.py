@@ -1,13 +1,15 @@
 """The formation of Milvus: the settings of its replicas, and what it declares.
 
-The server is a stand-in (`lakehouse/milvus`), which no registry is needed for; etcd and Kafka are real.
+The server is a stand-in (`lakehouse/milvus`), which no registry is needed for, or Milvus itself
+(`lakehouse/milvus_upstream.py`); etcd and Kafka are real with both.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-from lakehouse.formation import Entrance, Formation, FormationValues, config_map, secret
+from lakehouse.formation import Entrance, Formation, FormationValues, ImageSource, config_map, secret
+from lakehouse.milvus_upstream import Figures, milvus_pod, milvus_secrets, milvus_settings
 from lakehouse.provider import OBJECT_STORE_PORT, REGION_OF_STORE, VECTOR_BUCKET
 
 NAME = "milvus"
@@ -29,9 +31,21 @@ CHECKS_TO_FALL = 4
 
 def config(values: FormationValues) -> list[dict[str, Any]]:
     """Return the ConfigMap and the Secret that a replica reads its settings from."""
+    etcd = ",".join(f"{ETCD}-{number}.{ETCD}:2379" for number in range(MEMBERS))
+    kafka = ",".join(f"{KAFKA}-{number}.{KAFKA}:9092" for number in range(MEMBERS))
+    if values.source is ImageSource.UPSTREAM:
+        figures = Figures(etcd, kafka, ROOT_PATH, PORT, REPLICAS, SESSION_TTL_S, FLUSH_EVERY_S)
+        made = milvus_settings(values, figures), milvus_secrets(values)
+    else:
+        made = _of_stand_in(values, etcd, kafka)
+    settings, secrets = made
+    return [config_map(NAME, NAME, settings), secret(NAME, NAME, secrets)]
+
+
+def _of_stand_in(values: FormationValues, etcd: str, kafka: str) -> tuple[dict[str, str], dict[str, str]]:
     settings = {
-        "MILVUS_ETCD_ENDPOINTS": ",".join(f"{ETCD}-{number}.{ETCD}:2379" for number in range(MEMBERS)),
-        "MILVUS_KAFKA_BROKERS": ",".join(f"{KAFKA}-{number}.{KAFKA}:9092" for number in range(MEMBERS)),
+        "MILVUS_ETCD_ENDPOINTS": etcd,
+        "MILVUS_KAFKA_BROKERS": kafka,
         "MILVUS_LOG_COPIES": str(MEMBERS),
         "MILVUS_BUCKET": VECTOR_BUCKET,
         "MILVUS_ROOT_PATH": ROOT_PATH,
@@ -44,7 +58,7 @@ def config(values: FormationValues) -> list[dict[str, Any]]:
         "MILVUS_FLUSH_SECONDS": str(FLUSH_EVERY_S),
     }
     secrets = {"MILVUS_S3_ACCESS_KEY": values.object_store_key, "MILVUS_S3_SECRET_KEY": values.object_store_secret}
-    return [config_map(NAME, NAME, settings), secret(NAME, NAME, secrets)]
+    return settings, secrets
 
 
 MILVUS = Formation(
@@ -55,5 +69,6 @@ MILVUS = Formation(
         PORT, NODE_PORT, HEALTH, falls=CHECKS_TO_FALL, health_port=HEALTH_PORT, health_node_port=HEALTH_NODE_PORT
     ),
     config=config,
+    upstream=milvus_pod,
     declared={"milvus.session-ttl_s": SESSION_TTL_S, "milvus.flush-every_s": FLUSH_EVERY_S},
 )

@@ -1,7 +1,8 @@
-"""Images by pinned tag from where Presto and Spark publish them, and what pods need to run these instead of ours.
+"""Images by pinned tag from where Presto, Milvus and Spark publish them, and what pods need to run them.
 
 Nodes pull them by themselves when a pod starts. MDS is a service written here, so there is no image of it but ours; the
-same holds for Spark's submission service, which therefore stays as it is and has its jobs run in the other image.
+same holds for Spark's submission service, which therefore stays as it is and has its jobs run in the other image. What
+Milvus needs is more, and stands in `lakehouse/milvus_upstream.py`; its etcd and its Kafka are ours with both.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 PRESTO_IMAGE = "prestodb/presto:0.287"
+MILVUS_IMAGE = "milvusdb/milvus:v2.6.25"
 SPARK_IMAGE = "apache/spark:4.0.1-scala2.13-java17-python3-ubuntu"
 
 _PRESTO_HOME = "/opt/presto-server"

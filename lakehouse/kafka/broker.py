@@ -10,6 +10,7 @@ KAFKA_ADVERTISED    HOST:PORT by which clients and other brokers reach it
 KAFKA_DATA          the folder that it keeps
 KAFKA_RACK          the zone it is in, so that copies lie in different ones
 KAFKA_HEAP          of the JVM, 256m where it is not set
+KAFKA_MORE          properties that are added or changed, NAME=VALUE each, with spaces
 """
 
 import argparse
@@ -55,6 +56,7 @@ def properties(environment: "dict[str, str]") -> "dict[str, str]":
         "num.network.threads": "2",
         "num.io.threads": "2",
         "log.cleaner.enable": "false",
+        **dict(one.split("=", 1) for one in environment.get("KAFKA_MORE", "").split()),
     }
 
 

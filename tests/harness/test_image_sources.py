@@ -55,11 +55,16 @@ def containers(item: dict[str, Any]) -> dict[str, dict[str, Any]]:
 
 @pytest.mark.parametrize("formation", FORMATIONS, ids=lambda formation: formation.name)
 def test_both_sources_have_the_same_objects(formation: Formation) -> None:
-    """The same kinds, names and pods but for what the other image has to be told; MDS and Milvus differ in nothing."""
+    """The same kinds, names and pods but for what the other image has to be told; MDS differs in nothing.
+
+    What Milvus's pods are made of is another thing (`test_milvus_upstream.py`).
+    """
     built, upstream = rendered(formation, VALUES), rendered(formation, UPSTREAM)
     assert list(built) == list(upstream)
-    if formation.name in ("mds", "milvus"):
+    if formation.name == "mds":
         assert built == upstream
+    if formation.name == "milvus":
+        return
     may_differ = {"presto": {"image", "args", "volumeMounts"}}
     for key, item in built.items():
         if key[0] != "Deployment":
@@ -85,11 +90,11 @@ def test_references_are_those_of_the_source() -> None:
         "spark-submission": [spark],
     }  # fmt: skip
     assert used[ImageSource.UPSTREAM] == {
-        "mds": [mds], "milvus": [milvus],
+        "mds": [mds], "milvus": ["milvusdb/milvus:v2.6.25"],
         "presto-coordinator": ["prestodb/presto:0.287"], "presto-worker": ["prestodb/presto:0.287"],
         "spark-submission": ["apache/spark:4.0.1-scala2.13-java17-python3-ubuntu", spark],
     }  # fmt: skip
-    # only what something runs is built and loaded
+    # only what something runs is built and loaded; of Milvus these are etcd and Kafka
     assert deploy._built(made[ImageSource.PACKAGES], VALUES) == sorted([mds, milvus, presto, spark])
     assert deploy._built(made[ImageSource.UPSTREAM], UPSTREAM) == sorted([mds, milvus, spark])
 
