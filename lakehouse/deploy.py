@@ -322,6 +322,14 @@ def _await_formations(api: client.ApiClient, deadline_s: float) -> None:
         wait_until("the formations to be ready", look, deadline_s=deadline_s, tell=seen.append)
 
 
+def not_ready(api: client.ApiClient, formation: Formation) -> str | None:
+    """Tell which parts of a formation are missing or not ready; None where all are."""
+    found = {item["name"]: item for item in _formations(api) if item["formation"] == formation.name}
+    missing = [f"{name}: it is not there" for name in formation.parts if name not in found]
+    waiting = [f"{name}: {item['reason']}" for name, item in found.items() if not item["ready"]]
+    return "; ".join([*missing, *waiting]) or None
+
+
 def images_in_use(api: client.ApiClient) -> dict[str, list[str]]:
     """Return the references of the images that each Deployment and StatefulSet now asks for, by its name."""
     return {item["name"]: item["images"] for item in _formations(api)}

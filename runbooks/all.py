@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
+from runbooks.restore_formation import RESTORE_FORMATION
 from runbooks.restore_postgres import RESTORE_POSTGRES
 from runbooks.runbook import Runbook
 
-RUNBOOKS: tuple[Runbook, ...] = (RESTORE_POSTGRES,)
+RUNBOOKS: tuple[Runbook, ...] = (RESTORE_FORMATION, RESTORE_POSTGRES)

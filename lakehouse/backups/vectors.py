@@ -18,6 +18,7 @@ from gameday.errors import HarnessError
 from gameday.regions import Region
 from lakehouse.backups.backup import Backup, Verification
 from lakehouse.backups.region_stores import BACKUP_STORE, OBJECT_STORE, RegionStores, content_of, objects_under, reading
+from lakehouse.hour import declared
 from lakehouse.provider import COPY_BUCKET, COPY_DEADLINE_S, VECTOR_BUCKET
 
 SERVICE = "customer-copy"
@@ -55,6 +56,11 @@ class VectorCopies:
     engine: Engine
     name: str = field(default="vectors", init=False)
     actor: str = field(default="customer", init=False)
+
+    @property
+    def every_s(self) -> float:
+        """The customer's own interval, in seconds: it is the hour too."""
+        return declared(self.region)
 
     def backups(self) -> Sequence[Backup]:
         """Return all copies, oldest first; one that is under way is none yet."""

@@ -22,7 +22,7 @@ from kubernetes.client.exceptions import ApiException
 from pyarrow.fs import FileInfo
 
 from gameday.engine import Engine
-from gameday.errors import HarnessError
+from gameday.errors import DeadlinePassed, HarnessError
 from gameday.regions import Region, api_client
 from gameday.waiting import wait_until
 from lakehouse.backup_formation import API, VELERO, schedule_name, template
@@ -40,8 +40,8 @@ _DEADLINE_S = 300.0
 _NEEDED = (".tar.gz", "-resource-list.json.gz", "-podvolumebackups.json.gz")
 _COMPLETED = "Completed"
 _ENDED = (_COMPLETED, "PartiallyFailed", "Failed", "FailedValidation")
-# Of a restore into a scratch namespace: nothing is to run there, and no volume to be filled.
-_NOT_IN_SCRATCH = ("pods", "persistentvolumeclaims", "persistentvolumes")
+# What a restore leaves alone: what runs, and volumes.
+_NOT_RESTORED = ("pods", "persistentvolumeclaims", "persistentvolumes")
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ class VeleroBackups:
         taken = _wall(status["startTimestamp"])
         if phase not in _ENDED and time.time() - taken < _DEADLINE_S:
             return None
-        problem = None if phase == _COMPLETED else f"it is {phase}: {_why(status)}"
+        problem = None if phase == _COMPLETED else f"it is {_why(status)}"
         return Backup(name, taken, size, problem or self._damaged(name, stored))
 
     def _damaged(self, name: str, stored: Mapping[str, FileInfo]) -> str | None:
@@ -105,7 +105,7 @@ class VeleroBackups:
         made(self._api, "backups", {"apiVersion": API, "kind": "Backup", "metadata": metadata, "spec": spec})
         status = self._ended("backups", name)
         if status["phase"] != _COMPLETED:
-            raise HarnessError(f"backup {name} is {status['phase']}: {_why(status)}")
+            raise HarnessError(f"backup {name} is {_why(status)}")
         found = [one for one in self.backups() if one.name == name]
         if not found:
             raise HarnessError(f"Velero says that it took {name}, and it is not in the store")
@@ -118,7 +118,7 @@ class VeleroBackups:
         say(f"restore into namespace {namespace}")
         with self._restored(backup.name, namespace) as status:
             if status["phase"] != _COMPLETED:
-                return Verification("nothing", (f"it cannot be restored: {status['phase']}, {_why(status)}",))
+                return Verification("nothing", (f"it cannot be restored: {_why(status)}",))
             say("compare object by object")
             there = objects_of(self._api, self.formation.name, NAMESPACE)
             restored = objects_of(self._api, self.formation.name, namespace)
@@ -136,7 +136,7 @@ class VeleroBackups:
         spec = {
             "backupName": backup,
             "namespaceMapping": {NAMESPACE: namespace},
-            "excludedResources": list(_NOT_IN_SCRATCH),
+            "excludedResources": list(_NOT_RESTORED),
             "restorePVs": False,
             "preserveNodePorts": False,
             "resourceModifier": {"kind": "configmap", "name": namespace},
@@ -144,7 +144,7 @@ class VeleroBackups:
         metadata = {"name": namespace, "namespace": NAMESPACE}
         try:
             made(self._api, "restores", {"apiVersion": API, "kind": "Restore", "metadata": metadata, "spec": spec})
-            yield self._ended("restores", namespace)
+            yield self._restore_ended(namespace)
         finally:
             # by ourselves: what Velero has in the store of a restore goes with its backup
             patch(self._api, "restores", namespace, {"metadata": {"finalizers": None}})
@@ -187,6 +187,34 @@ class VeleroBackups:
             return None if known else "it has not found it in the store yet"
 
         wait_until(f"Velero to know {name}", look, deadline_s=_DEADLINE_S)
+
+    def _restore_ended(self, name: str) -> dict[str, Any]:
+        try:
+            return self._ended("restores", name)
+        except DeadlinePassed as error:
+            # what hangs cannot be restored from, whatever the reason
+            return {"phase": "Hanging", "failureReason": str(error)}
+
+    def restore(self, backup: str) -> dict[str, Any]:
+        """Put the objects of a backup back where they were, those that are there but other than they were, too.
+
+        Volumes stay as they are. Returns Velero's own status; raises HarnessError where it did not succeed.
+        """
+        self._await_known(backup)
+        name = f"restore-{self.formation.name}-{datetime.now(UTC):%Y%m%d%H%M%S}"
+        spec = {
+            "backupName": backup,
+            "excludedResources": list(_NOT_RESTORED),
+            "restorePVs": False,
+            "preserveNodePorts": True,
+            "existingResourcePolicy": "update",
+        }
+        metadata = {"name": name, "namespace": NAMESPACE}
+        made(self._api, "restores", {"apiVersion": API, "kind": "Restore", "metadata": metadata, "spec": spec})
+        status = self._ended("restores", name)
+        if status["phase"] != _COMPLETED:
+            raise HarnessError(f"restore {name} of {backup} did not succeed: {_why(status)}")
+        return status
 
     def _ended(self, kind: str, name: str) -> dict[str, Any]:
         status: dict[str, Any] = {}
@@ -233,7 +261,8 @@ def _wall(text: str) -> float:
 
 def _why(status: Mapping[str, Any]) -> str:
     errors = status.get("validationErrors") or []
-    return str(status.get("failureReason") or "; ".join(errors) or f"{status.get('errors', 0)} errors")
+    counted = f"{status.get('errors', 0)} errors, {status.get('warnings', 0)} warnings"
+    return f"{status['phase']}, {status.get('failureReason') or '; '.join(errors) or counted}"
 
 
 def _whole(content: bytes) -> bool:

@@ -78,10 +78,10 @@ def parsed(result: Result) -> Any:  # noqa: ANN401 - JSON values
 
 def test_status_shows_the_newest_with_its_age_and_size(command: Command) -> None:
     """For people a line each kind, for machines every backup."""
-    kind = OfTest("etcd", [backup("first", 5000), backup("second", 100)])
+    kind = OfTest("postgres", [backup("first", 5000), backup("second", 100)])
     shown = command([kind], "status")
     assert shown.exit_code == 0
-    assert all(part in shown.stdout for part in ("etcd", "second", "5.0 MiB", "3600 s", "fit"))
+    assert all(part in shown.stdout for part in ("postgres", "second", "5.0 MiB", "3600 s", "fit"))
     (item,) = parsed(command([kind], "status", "--json"))
     assert [one["name"] for one in item["backups"]] == ["first", "second"]
     assert 100 <= item["backups"][1]["age_s"] < 160
@@ -100,7 +100,7 @@ def test_status_names_what_is_late_missing_or_broken(command: Command) -> None:
 
 def test_verify_passes_where_every_newest_backup_is_the_same(command: Command) -> None:
     """Older ones are verified when all are asked for."""
-    kind = OfTest("etcd", [backup("second", 100), backup("first", 5000)])
+    kind = OfTest("postgres", [backup("second", 100), backup("first", 5000)])
     result = command([kind], "verify")
     assert result.exit_code == 0
     assert kind.verified == ["second"]
@@ -112,51 +112,51 @@ def test_verify_passes_where_every_newest_backup_is_the_same(command: Command) -
 @pytest.mark.parametrize(
     ("kind", "problem"),
     [
-        (OfTest("etcd", [backup("one", 9)], Verification("3 keys", ("key a/b differs",))), "key a/b differs"),
-        (OfTest("etcd", [backup("one", 5500)]), "the newest backup is 55"),
-        (OfTest("etcd", [backup("one", 9, "it is cut short")]), "it is cut short"),
-        (OfTest("etcd"), "there is no backup"),
+        (OfTest("postgres", [backup("one", 9)], Verification("3 keys", ("key a/b differs",))), "key a/b differs"),
+        (OfTest("postgres", [backup("one", 5500)]), "the newest backup is 55"),
+        (OfTest("postgres", [backup("one", 9, "it is cut short")]), "it is cut short"),
+        (OfTest("postgres"), "there is no backup"),
     ],
     ids=["differs", "too old", "truncated", "missing"],
 )
 def test_verify_fails_and_names_what_is_wrong(command: Command, kind: OfTest, problem: str) -> None:
     """Another kind that is fine changes nothing about it: exit code 1."""
-    result = command([OfTest("mds", [backup("fine", 3)]), kind], "verify", "--json")
+    result = command([OfTest("vectors", [backup("fine", 3)]), kind], "verify", "--json")
     assert result.exit_code == ExitCode.BROKEN
     fine, wrong = parsed(result)
     assert fine["problems"] == []
-    assert wrong["kind"] == "etcd"
+    assert wrong["kind"] == "postgres"
     assert problem in wrong["problems"][0]
 
 
 def test_a_newest_backup_that_is_broken_fails_though_an_older_one_is_whole(command: Command) -> None:
     """It is what would be restored from."""
-    kind = OfTest("etcd", [backup("whole", 60), backup("cut", 5, "it is cut short")])
+    kind = OfTest("postgres", [backup("whole", 60), backup("cut", 5, "it is cut short")])
     assert command([kind], "verify").exit_code == ExitCode.BROKEN
     assert kind.verified == []
 
 
 def test_a_store_that_cannot_be_read_is_an_error_of_the_harness(command: Command) -> None:
     """Nothing is said of backups that nobody has seen."""
-    result = command([OfTest("etcd", broken="the store does not answer")], "verify")
+    result = command([OfTest("postgres", broken="the store does not answer")], "verify")
     assert result.exit_code == ExitCode.HARNESS_ERROR
-    assert "backups of etcd cannot be listed: the store does not answer" in result.output
+    assert "backups of postgres cannot be listed: the store does not answer" in result.output
 
 
 def test_take_takes_one_of_each_and_says_its_size(command: Command) -> None:
     """By name, and only of the kinds that were asked for."""
-    result = command([OfTest("etcd"), OfTest("vectors")], "take", "vectors")
+    result = command([OfTest("postgres"), OfTest("vectors")], "take", "vectors")
     assert result.exit_code == 0
     assert result.stdout.startswith("vectors: taken, 2.0 KiB")
-    assert "etcd" not in result.output
+    assert "postgres" not in result.output
 
 
 def test_a_kind_that_is_not_deployed_is_refused(command: Command) -> None:
     """With a sentence, and exit code 64; so is one that does not exist."""
-    result = command([OfTest("etcd")], "verify", "vectors")
+    result = command([OfTest("postgres")], "verify", "vectors")
     assert result.exit_code == ExitCode.USAGE
     assert "no backups of vectors" in result.output
-    assert command([OfTest("etcd")], "verify", "tapes").exit_code == ExitCode.USAGE
+    assert command([OfTest("postgres")], "verify", "tapes").exit_code == ExitCode.USAGE
 
 
 def test_too_old_is_what_the_schedule_does_not_allow() -> None:
