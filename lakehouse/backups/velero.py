@@ -92,7 +92,7 @@ class VeleroBackups:
             archive = f"{name}{ending}"
             if f"{name}/{archive}" not in stored:
                 return f"{archive} is missing"
-            if not _whole(content_of(self._files, f"{_BACKUPS}/{name}/{archive}")):
+            if not whole(content_of(self._files, f"{_BACKUPS}/{name}/{archive}")):
                 return f"{archive} is cut short or damaged"
         return None
 
@@ -265,7 +265,7 @@ def _why(status: Mapping[str, Any]) -> str:
     return f"{status['phase']}, {status.get('failureReason') or '; '.join(errors) or counted}"
 
 
-def _whole(content: bytes) -> bool:
+def whole(content: bytes) -> bool:
     """Tell whether bytes are a gzip archive that ends as it should."""
     reader = zlib.decompressobj(wbits=31)
     try:
