@@ -91,7 +91,8 @@ def template(formation: Formation, hour_s: float) -> Mapping[str, Any]:
         "includedNamespaces": [NAMESPACE],
         "labelSelector": {"matchLabels": {FORMATION_LABEL: formation.name}},
         "excludedResources": list(_NOT_KEPT if formation.stateful else _NOT_KEPT_WITHOUT_VOLUMES),
-        "defaultVolumesToFsBackup": bool(formation.stateful),
+        # pods say by an annotation which of their volumes are taken along: none that ends with its pod
+        "defaultVolumesToFsBackup": False,
         "snapshotVolumes": False,
         "storageLocation": LOCATION,
         "ttl": f"{KEPT_HOURS * hour_s:.0f}s",

@@ -30,6 +30,8 @@ FORMATIONS_ANNOTATION = "lakehouse/formations"
 MAX_CONCURRENT_REQUESTS = 8
 
 _MANIFESTS = Path(__file__).parent / "manifests"
+# The name of the volume that each pod of a StatefulSet has a claim for.
+DATA = "data"
 # Kinds whose pods run for good.
 RUNNING = ("Deployment", "StatefulSet")
 _WITH_PODS = (*RUNNING, "DaemonSet")

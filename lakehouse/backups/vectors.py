@@ -169,7 +169,7 @@ def _restored(files: S3FileSystem, source: str, folder: Path) -> tuple[dict[str,
         # by number: the name of an object may be none of a file
         target = folder / str(number)
         try:
-            with files.open_input_stream(f"{source}/{path}") as stream, target.open("wb") as file:
+            with files.open_input_stream(f"{source}/{path}", compression=None) as stream, target.open("wb") as file:
                 while piece := stream.read(_PIECE):
                     file.write(piece)
         except OSError as error:
@@ -216,7 +216,7 @@ def _digest(files: S3FileSystem, path: str) -> str:
     """Return the digest of an object; nothing where it is no longer there."""
     digest = sha256()
     try:
-        with reading(path), files.open_input_stream(path) as stream:
+        with reading(path), files.open_input_stream(path, compression=None) as stream:
             while piece := stream.read(_PIECE):
                 digest.update(piece)
     except HarnessError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import tarfile
 import time
@@ -28,16 +29,22 @@ from gameday.waiting import wait_until
 from lakehouse.backup_formation import API, VELERO, schedule_name, template
 from lakehouse.backups.backup import Backup, Verification
 from lakehouse.backups.region_stores import BACKUP_STORE, RegionStores, content_of, objects_under
-from lakehouse.backups.velero_compare import differences, objects_of
+from lakehouse.backups.velero_compare import (
+    archived_cluster_objects,
+    cluster_objects_of,
+    differences,
+    objects_of,
+)
 from lakehouse.backups.velero_objects import delete, listed, made, patch, read
-from lakehouse.formation import NAMESPACE, Formation
+from lakehouse.formation import DATA, NAMESPACE, Formation
 from lakehouse.hour import declared
 from lakehouse.provider import BACKUP_BUCKET
 
 _BACKUPS = f"{BACKUP_BUCKET}/{VELERO}/backups"
 _DEADLINE_S = 300.0
 # What a restore reads of a backup, by the endings of its files.
-_NEEDED = (".tar.gz", "-resource-list.json.gz", "-podvolumebackups.json.gz")
+_VOLUMES = "-podvolumebackups.json.gz"
+_NEEDED = (".tar.gz", "-resource-list.json.gz", _VOLUMES)
 _COMPLETED = "Completed"
 _ENDED = (_COMPLETED, "PartiallyFailed", "Failed", "FailedValidation")
 # What a restore leaves alone: what runs, and volumes.
@@ -87,14 +94,33 @@ class VeleroBackups:
         return Backup(name, taken, size, problem or self._damaged(name, stored))
 
     def _damaged(self, name: str, stored: Mapping[str, FileInfo]) -> str | None:
-        """Tell which archive of a backup cannot be read to its end; None where all can."""
+        """Tell which archive of a backup cannot be read to its end, or which volume it lacks; None where neither."""
+        problem = None
         for ending in _NEEDED:
             archive = f"{name}{ending}"
             if f"{name}/{archive}" not in stored:
                 return f"{archive} is missing"
-            if not whole(content_of(self._files, f"{_BACKUPS}/{name}/{archive}")):
+            content = content_of(self._files, f"{_BACKUPS}/{name}/{archive}")
+            if not whole(content):
                 return f"{archive} is cut short or damaged"
-        return None
+            if ending == _VOLUMES:
+                problem = self._lacking_volumes(content)
+        return problem
+
+    def _lacking_volumes(self, archive: bytes) -> str | None:
+        saved = {
+            f"{one['spec']['pod']['name']}/{one['spec']['volume']}"
+            for one in json.loads(gzip.decompress(archive)) or []
+            if (one.get("status") or {}).get("phase") == _COMPLETED
+        }
+        lacking = sorted(set(self._volumes) - saved)
+        return f"the volume of {', '.join(lacking)} is not in it" if lacking else None
+
+    @property
+    def _volumes(self) -> list[str]:
+        """Return each volume that a claim is for, by the pod that has it and its name there."""
+        parts = self.formation.stateful.items()
+        return [f"{part}-{number}/{DATA}" for part, replicas in parts for number in range(replicas)]
 
     def take(self) -> Backup:
         """Take one as the schedule would; raises HarnessError where Velero says that it did not succeed."""
@@ -122,10 +148,13 @@ class VeleroBackups:
             say("compare object by object")
             there = objects_of(self._api, self.formation.name, NAMESPACE)
             restored = objects_of(self._api, self.formation.name, namespace)
+        there |= cluster_objects_of(self._api, self.formation.name)
+        restored |= archived_cluster_objects(self._archived(backup.name), self.formation.name)
         found = differences(there, restored)
         if not restored:
             found = (*found, "nothing was restored")
-        return Verification(f"{len(there)} objects", found)
+        volumes = f" ({len(self._volumes)} volumes are in it; their bytes are not compared)" if self._volumes else ""
+        return Verification(f"{len(there)} objects{volumes}", found)
 
     @contextmanager
     def _restored(self, backup: str, namespace: str) -> Iterator[Mapping[str, Any]]:
@@ -167,17 +196,25 @@ class VeleroBackups:
 
     def _node_ports(self, backup: str) -> dict[str, list[int]]:
         """Return, for each service in a backup, which of its ports ask for one of the nodes'."""
-        archive = content_of(self._files, f"{_BACKUPS}/{backup}/{backup}.tar.gz")
-        folder = f"resources/services/namespaces/{NAMESPACE}/"
         found: dict[str, list[int]] = {}
+        for item in self._archived(backup):
+            if item["kind"] == "Service":
+                ports = [number for number, port in enumerate(item["spec"]["ports"]) if port.get("nodePort")]
+                if ports:
+                    found[item["metadata"]["name"]] = ports
+        return found
+
+    def _archived(self, backup: str) -> Iterator[dict[str, Any]]:
+        """Yield the objects of a backup, as its archive has them."""
+        archive = content_of(self._files, f"{_BACKUPS}/{backup}/{backup}.tar.gz")
         with tarfile.open(fileobj=BytesIO(archive)) as tar:
             for member in tar:
-                if member.name.lstrip("./").startswith(folder) and (content := tar.extractfile(member)):
-                    item = json.load(content)
-                    ports = [number for number, port in enumerate(item["spec"]["ports"]) if port.get("nodePort")]
-                    if ports:
-                        found[item["metadata"]["name"]] = ports
-        return found
+                # each is there once more by the version of its API
+                parts = member.name.removeprefix("./").split("/")
+                if parts[0] == "resources" and parts[2] in ("namespaces", "cluster"):
+                    content = tar.extractfile(member)
+                    if content:
+                        yield json.load(content)
 
     def _await_known(self, name: str) -> None:
         """Wait until Velero has found a backup in the store, as it does after a cluster was made anew."""

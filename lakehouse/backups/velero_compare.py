@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from kubernetes import client
@@ -45,10 +45,34 @@ def objects_of(api: client.ApiClient, formation: str, namespace: str) -> Objects
     return found
 
 
+def cluster_objects_of(api: client.ApiClient, formation: str) -> Objects:
+    """Return the objects of a formation that are in no namespace: they are compared with the archive itself."""
+    access = client.RbacAuthorizationV1Api(api)
+    selector = f"{FORMATION_LABEL}={formation}"
+    found: Objects = {}
+    lists = {"ClusterRole": access.list_cluster_role, "ClusterRoleBinding": access.list_cluster_role_binding}
+    for kind, list_ in lists.items():
+        for item in list_(label_selector=selector, _request_timeout=10).items:
+            plain = api.sanitize_for_serialization(item)
+            found[kind, plain["metadata"]["name"]] = comparable(kind, plain, NAMESPACE)
+    return found
+
+
+def archived_cluster_objects(objects: Iterable[dict[str, Any]], formation: str) -> Objects:
+    """Return the same of the objects of an archive."""
+    return {
+        (item["kind"], item["metadata"]["name"]): comparable(item["kind"], item, NAMESPACE)
+        for item in objects
+        if item["kind"] in ("ClusterRole", "ClusterRoleBinding")
+        and (item["metadata"].get("labels") or {}).get(FORMATION_LABEL) == formation
+    }
+
+
 def comparable(kind: str, item: Mapping[str, Any], namespace: str) -> dict[str, Any]:
     """Return an object without what no backup can have: its cluster's own, and what a scratch restore leaves out."""
     plain: dict[str, Any] = json.loads(json.dumps(item).replace(f'"{namespace}"', f'"{NAMESPACE}"'))
-    plain.pop("status", None)
+    for name in ("status", "kind", "apiVersion"):
+        plain.pop(name, None)
     metadata = plain["metadata"]
     for name in _OF_THE_SERVER:
         metadata.pop(name, None)

@@ -7,10 +7,13 @@ import gzip
 from typing import Any
 
 import pytest
+from formation_values import VALUES
+from mds_lab import program
 
 from lakehouse.backup_formation import schedule_name, template
 from lakehouse.backups.velero import whole
 from lakehouse.backups.velero_compare import Objects, comparable, differences
+from lakehouse.formation import DATA, render
 from lakehouse.formations import FORMATIONS
 from lakehouse.mds_formation import MDS
 from lakehouse.milvus_formation import MILVUS
@@ -106,10 +109,13 @@ def test_an_archive_is_whole_or_it_is_not() -> None:
 
 
 def test_volumes_are_backed_up_where_a_formation_has_some() -> None:
-    """By their pods; of other formations no pod is kept, since jobs' pods carry the label of theirs."""
-    assert template(MILVUS, 3600)["defaultVolumesToFsBackup"] is True
+    """By their pods, which name them; of other formations no pod is kept, since jobs' pods carry their label."""
+    for item in render(MILVUS, VALUES, program("kubectl")):
+        if item["kind"] == "StatefulSet":
+            (claim,) = item["spec"]["volumeClaimTemplates"]
+            annotations = item["spec"]["template"]["metadata"]["annotations"]
+            assert annotations["backup.velero.io/backup-volumes"] == claim["metadata"]["name"] == DATA
     assert "pods" not in template(MILVUS, 3600)["excludedResources"]
-    assert template(MDS, 3600)["defaultVolumesToFsBackup"] is False
     assert "pods" in template(MDS, 3600)["excludedResources"]
     assert template(MDS, 120)["ttl"] == "2880s"
     assert len({schedule_name(one.name) for one in FORMATIONS}) == len(FORMATIONS)
