@@ -18,6 +18,9 @@ MODULE = Path(__file__).parent / "programs"
 # kube-state-metrics is written against an older Kubernetes, which a module with the node's programs could not have; and
 # a change of it leaves their key as it is.
 _MONITORING_MODULE = Path(__file__).parent / "monitoring"
+# Only pods that take backups need etcd's tools, so that these leave the node's key as it is as well. Their versions and
+# that of the node's etcd are the same: a snapshot is read by what wrote it.
+_ETCD_TOOLS_MODULE = Path(__file__).parent / "etcdtools"
 
 KUBERNETES_VERSION = "v1.36.3"
 KUBERNETES_PROGRAMS = (
@@ -42,6 +45,8 @@ OTHER_PROGRAMS = {
 _NODE = (*(f"k8s.io/kubernetes/cmd/{name}" for name in KUBERNETES_PROGRAMS), *OTHER_PROGRAMS)
 KIND = "sigs.k8s.io/kind"
 _STATE_METRICS = "k8s.io/kube-state-metrics/v2"
+# The package of each, and its name.
+_ETCD_TOOLS = {"go.etcd.io/etcd/etcdctl/v3": "etcdctl", "go.etcd.io/etcd/etcdutl/v3": "etcdutl"}
 
 # File systems that no node uses; without them containerd needs no C library.
 _TAGS = "no_btrfs,no_zfs,no_devmapper"
@@ -112,3 +117,18 @@ def state_metrics_program() -> Path:
             _build(folder, [_STATE_METRICS], "compile-monitoring", module=_MONITORING_MODULE, link_flags=_STRIPPED)
 
     return artefact("state-metrics", state_metrics_key(), build)
+
+
+def etcd_tools_key() -> str:
+    """Return the key of what `etcd_tools` are made of."""
+    return key_of(_ETCD_TOOLS_MODULE, *_ETCD_TOOLS, _STRIPPED)
+
+
+def etcd_tools() -> Path:
+    """Return the folder of etcdctl and etcdutl, compiled where they are not there yet."""
+
+    def build(folder: Path) -> None:
+        with step("compile etcdctl and etcdutl"):
+            _build(folder, list(_ETCD_TOOLS), "compile-etcd-tools", module=_ETCD_TOOLS_MODULE, link_flags=_STRIPPED)
+
+    return artefact("etcd-tools", etcd_tools_key(), build)
