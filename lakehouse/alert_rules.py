@@ -10,6 +10,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from lakehouse.backup.ages import NEWEST
+from lakehouse.backup_settings import BACKUP, Schedule
+from lakehouse.backups.backup import LATE_FACTOR
 from lakehouse.formation import NAMESPACE, RUNNING, Formation
 
 SCRAPE_EVERY_S = 5
@@ -56,15 +59,18 @@ def _looked(job: str) -> str:
 type Objects = Sequence[Mapping[str, Any]]
 
 
-def alert_rules(watched: Mapping[Formation, Objects]) -> dict[str, Any]:
+def alert_rules(watched: Mapping[Formation, Objects], scheduled: Sequence[Schedule] = ()) -> dict[str, Any]:
     """Return the rules for formations and the objects that each was rendered to, as Prometheus reads them from a file.
 
-    Each rule has the labels `formation` and `severity` (critical where clients are hurt, else warning), and what it is
-    about: `part`, or `kind` and `name`. Its annotation `summary` is a sentence for operators.
+    With them are the rules for the ages of backups that are taken on schedules. Each rule has the labels `formation`
+    and `severity` (critical where clients are hurt, else warning), and what it is about: `part`, or `kind`, or `kind`
+    and `name`. Its annotation `summary` is a sentence for operators.
     """
     groups = [
         {"name": formation.name, "rules": list(_rules(formation, objects))} for formation, objects in watched.items()
     ]
+    if scheduled:
+        groups.append({"name": BACKUP, "rules": [_backup_too_old(one) for one in scheduled]})
     return {"groups": groups}
 
 
@@ -182,3 +188,21 @@ def _volume_unhealthy(formation: str, claims: str) -> dict[str, Any]:
         "is lost or has failed."
     )
     return _rule("VolumeUnhealthy", formation, "critical", expression, summary)
+
+
+def _backup_too_old(schedule: Schedule) -> dict[str, Any]:
+    allowed_s = round(LATE_FACTOR * schedule.every_s)
+    series = f'{NEWEST}{{kind="{schedule.kind}"}}'
+    # it goes on to age while nobody tells of it
+    age = f"time() - (max(last_over_time({series}[{2 * allowed_s}s])) > 0)"
+    # a schedule that has only just begun has taken none yet: it has as long as there may be between two
+    watched_s = f'max(sum_over_time(up{{job="{SELF}"}}[{allowed_s}s])) * {SCRAPE_EVERY_S}'
+    unknown = (
+        f"vector(0) unless on() (max(max_over_time({series}[{allowed_s}s])) > 0) "
+        f"and on() {watched_s} >= {0.9 * allowed_s:g}"
+    )
+    expression = f"{age} > {allowed_s} or {unknown}"
+    what = f"backup {schedule.kind} of {schedule.formation}"
+    old = f"The newest {what} is {{{{ $value | humanizeDuration }}}} old, and its schedule allows {allowed_s} s"
+    summary = f"{{{{ if $value }}}}{old}{{{{ else }}}}No {what} is known{{{{ end }}}}."
+    return _rule("BackupTooOld", schedule.formation, "warning", expression, summary, kind=schedule.kind)

@@ -1,4 +1,4 @@
-"""What takes backups on the cluster: Velero, with a schedule for each formation.
+"""What takes backups on the cluster: Velero, with a schedule for each formation, and snapshots of etcd.
 
 It is deployed as a formation is, and is none: nobody loads it, no promise is about it, and its pods do not carry the
 label of formations.
@@ -13,11 +13,12 @@ from typing import Any
 import yaml
 
 from gameday.shell import run
+from lakehouse import backup_settings
 from lakehouse.formation import FORMATION_LABEL, NAMESPACE, SERVICE_LABEL, Entrance, Formation, FormationValues
 from lakehouse.provider import BACKUP_BUCKET, OBJECT_STORE_PORT, REGION_OF_STORE
 from nodeimage.programs import velero_programs
 
-NAME = "backup"
+NAME = backup_settings.BACKUP
 VELERO = "velero"
 # What it tells Prometheus, and by which one sees that it runs.
 PORT, NODE_PORT = 8085, 30085
@@ -35,7 +36,7 @@ def backup(kept: Sequence[Formation]) -> Formation:
     """Return what takes backups of these formations."""
     return Formation(
         name=NAME,
-        deployments={VELERO: 1},
+        deployments={VELERO: 1, backup_settings.SNAPSHOTS: 1},
         entrance=Entrance(PORT, NODE_PORT, "/metrics"),
         config=partial(_config, kept),
         declared={"backup.kept_hours": KEPT_HOURS},
@@ -77,6 +78,7 @@ def _config(kept: Sequence[Formation], values: FormationValues) -> list[dict[str
         {**credentials, "type": "Opaque", "stringData": {"cloud": keys}},
         {"apiVersion": API, "kind": "BackupStorageLocation", "metadata": _metadata(LOCATION), "spec": location},
         *(_schedule(formation, values.hour_s) for formation in kept),
+        *backup_settings.snapshot_settings(values),
     ]
 
 

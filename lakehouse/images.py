@@ -8,7 +8,7 @@ from pathlib import Path
 
 from gameday.engine import Engine
 from gameday.errors import HarnessError
-from lakehouse.backup_image import backup_image, backup_reference
+from lakehouse.backup_image import backup_image, backup_packages, backup_reference
 from lakehouse.formations import DEPLOYED
 from lakehouse.kafka_packages import kafka_packages
 from lakehouse.mds_image import mds_image, mds_packages, mds_reference
@@ -20,13 +20,27 @@ from nodeimage.archive import Image, layer_of, write_archive
 from nodeimage.cache import key_of, locked
 from nodeimage.image import node_images as built_node_images
 from nodeimage.image import node_root_file_system, pod_root_file_system
-from nodeimage.programs import KUBERNETES_VERSION, node_programs, state_metrics_program, velero_programs
+from nodeimage.programs import (
+    KUBERNETES_VERSION,
+    etcd_tools,
+    node_programs,
+    state_metrics_program,
+    velero_programs,
+)
 from nodeimage.rootfs import PROVIDER_PACKAGES, root_file_system
 from nodeimage.steps import step, together
 
 _REPOSITORY = "localhost/lakehouse"
 # what the images of the formations are made of, beside the root file system of pods
-_PACKAGES = (mds_packages, presto_packages, spark_packages, milvus_packages, kafka_packages, monitoring_packages)
+_PACKAGES = (
+    mds_packages,
+    presto_packages,
+    spark_packages,
+    milvus_packages,
+    kafka_packages,
+    monitoring_packages,
+    backup_packages,
+)
 _PULL_DEADLINE_S = 600.0
 
 
@@ -58,7 +72,7 @@ def _pull(engine: Engine, reference: str) -> bool:
 def build_node_images(engine: Engine) -> tuple[str, str]:
     """Return the node images built from packages; the workers' carries the images of the lakehouse."""
     # downloads beside compiles: what is fetched here is small against what is compiled
-    compiled = (node_programs, state_metrics_program, velero_programs)
+    compiled = (node_programs, state_metrics_program, velero_programs, etcd_tools)
     together(pod_root_file_system, *_PACKAGES, *compiled, node_root_file_system, _provider_root_file_system)
     with tempfile.TemporaryDirectory() as folder:
         carried = [references()[formation.name] for formation in DEPLOYED]
@@ -88,7 +102,7 @@ def lakehouse_images(scratch: Path, wanted: Collection[str]) -> list[Image]:
         spark_reference(): ((mds_packages, spark_packages), spark_image),
         milvus_reference(): ((milvus_packages, kafka_packages, node_programs), milvus_image),
         monitoring_reference(): ((monitoring_packages, state_metrics_program), monitoring_image),
-        backup_reference(): ((velero_programs,), backup_image),
+        backup_reference(): ((backup_packages, velero_programs, etcd_tools), backup_image),
     }
     chosen = [part for reference, part in parts.items() if reference in wanted]
     needed = list({pod_root_file_system, *(build for builds, _ in chosen for build in builds)})

@@ -33,6 +33,8 @@ from lakehouse.alert_rules import (
     alert_rules,
     etcds,
 )
+from lakehouse.backup.ages import EVERY, NEWEST, SIZE
+from lakehouse.backup_settings import AGES, AGES_PORT, BACKUP, BACKUP_NAMESPACE, schedules
 from lakehouse.formation import NAMESPACE, SERVICE_LABEL, Entrance, Formation, FormationValues
 from lakehouse.provider import LOAD_BALANCER_STATE_PORT
 
@@ -80,9 +82,10 @@ def monitoring(watched: Mapping[Formation, Objects]) -> Formation:
 def _config(
     watched: Mapping[Formation, Objects], found: Sequence[Etcd], values: FormationValues
 ) -> list[dict[str, Any]]:
+    scheduled = schedules([formation.name for formation in watched], values.hour_s)
     documents = {
         "prometheus.yml": prometheus_config(found, values.load_balancer_address),
-        "rules.yml": alert_rules(watched),
+        "rules.yml": alert_rules(watched, scheduled),
         "alertmanager.yml": alertmanager_config(f"http://{values.harness_address}:{WEBHOOK_PORT}{WEBHOOK_PATH}"),
     }
     data = {name: yaml.safe_dump(document, sort_keys=False, width=120) for name, document in documents.items()}
@@ -123,6 +126,7 @@ def prometheus_config(found: Sequence[Etcd], load_balancer: str) -> dict[str, An
             "static_configs": [{"targets": [f"{load_balancer}:{LOAD_BALANCER_STATE_PORT}"]}],
             **_keep(ANSWERS, SERVERS_UP),
         },
+        {"job_name": BACKUP, **_pods(f"{AGES}.{BACKUP_NAMESPACE}", AGES_PORT), **_keep(NEWEST, SIZE, EVERY)},
     ]
     if found:
         named = {"source_labels": ["__meta_dns_name"], "regex": f"{_OF_ETCD}(.+)", "target_label": "app"}

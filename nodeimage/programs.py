@@ -20,6 +20,9 @@ MODULE = Path(__file__).parent / "programs"
 _MONITORING_MODULE = Path(__file__).parent / "monitoring"
 # Velero is written against an older one still, and replaces modules.
 _VELERO_MODULE = Path(__file__).parent / "velero"
+# Only pods that take backups need etcd's tools, so that these leave the node's key as it is as well. Their versions and
+# that of the node's etcd are the same: a snapshot is read by what wrote it.
+_ETCD_TOOLS_MODULE = Path(__file__).parent / "etcdtools"
 
 KUBERNETES_VERSION = "v1.36.3"
 KUBERNETES_PROGRAMS = (
@@ -48,6 +51,8 @@ _VELERO = (
     *(f"github.com/vmware-tanzu/velero/cmd/{name}" for name in ("velero", "velero-helper", "velero-restore-helper")),
     "github.com/vmware-tanzu/velero-plugin-for-aws/velero-plugin-for-aws",
 )
+# The package of each, and its name.
+_ETCD_TOOLS = {"go.etcd.io/etcd/etcdctl/v3": "etcdctl", "go.etcd.io/etcd/etcdutl/v3": "etcdutl"}
 
 # File systems that no node uses; without them containerd needs no C library.
 _TAGS = "no_btrfs,no_zfs,no_devmapper"
@@ -133,3 +138,18 @@ def velero_programs() -> Path:
             _build(folder, list(_VELERO), "compile-velero", module=_VELERO_MODULE, link_flags=_STRIPPED)
 
     return artefact("velero", velero_key(), build)
+
+
+def etcd_tools_key() -> str:
+    """Return the key of what `etcd_tools` are made of."""
+    return key_of(_ETCD_TOOLS_MODULE, *_ETCD_TOOLS, _STRIPPED)
+
+
+def etcd_tools() -> Path:
+    """Return the folder of etcdctl and etcdutl, compiled where they are not there yet."""
+
+    def build(folder: Path) -> None:
+        with step("compile etcdctl and etcdutl"):
+            _build(folder, list(_ETCD_TOOLS), "compile-etcd-tools", module=_ETCD_TOOLS_MODULE, link_flags=_STRIPPED)
+
+    return artefact("etcd-tools", etcd_tools_key(), build)
