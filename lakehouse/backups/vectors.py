@@ -163,9 +163,12 @@ def _shown(problems: Sequence[str]) -> str | None:
 
 
 def _restored(files: S3FileSystem, source: str, folder: Path) -> tuple[dict[str, Original], list[str]]:
-    """Fetch all objects of a copy into a folder; return what arrived there, by name, and what did not."""
+    """Fetch all objects of a copy into a folder; return what arrived there, by name, and what could not be read.
+
+    One that could not has no digest. The store itself refuses one whose bytes are not those that it was given.
+    """
     arrived, problems = {}, []
-    for number, path in enumerate(sorted(objects_under(files, source))):
+    for number, (path, item) in enumerate(sorted(objects_under(files, source).items())):
         # by number: the name of an object may be none of a file
         target = folder / str(number)
         try:
@@ -174,6 +177,7 @@ def _restored(files: S3FileSystem, source: str, folder: Path) -> tuple[dict[str,
                     file.write(piece)
         except OSError as error:
             problems.append(f"{path} cannot be read: {' '.join(str(error).split())[:200]}")
+            arrived[path] = Original(item.size, "")
             continue
         with target.open("rb") as file:
             digest = sha256()

@@ -98,10 +98,9 @@ def test_an_object_with_other_bytes_is_named(backup_lab: BackupLab, kind: Vector
     path = f"vector-copies/{kind.backups()[0].name}/vectors/files/insert_log/3"
     with backup_lab.spoilt(path, "sh", "-c", 'printf 4 | dd of="$0" bs=1 seek=5000 conv=notrunc'):
         assert kind.backups()[0].problem is None
-        assert verified(kind).problems == (
-            "files/insert_log/3 has other bytes than were copied",
-            "files/insert_log/3 is not as it is live: 10000 bytes in the copy, 10000 live",
-        )
+        problems = verified(kind).problems
+    assert "files/insert_log/3 has other bytes than were copied" in problems
+    assert "files/insert_log/3 is not as it is live: 10000 bytes in the copy, 10000 live" in problems
 
 
 def test_a_live_object_that_a_copy_forgot_is_named(backup_lab: BackupLab, kind: VectorCopies) -> None:
@@ -122,7 +121,7 @@ def test_a_live_object_that_a_copy_forgot_is_named(backup_lab: BackupLab, kind: 
         write(files, f"{taken.name}/{name}", content.encode(), "vector-copies")
     assert kind.backups()[-1].problem is None
     done = verified(kind, -1)
-    files.delete_dir(folder)
+    backup_lab.in_store("rm", "-r", folder)
     assert done.problems == (f"{ODD} was live before the copy was begun, and is not in it",)
 
 
