@@ -62,9 +62,9 @@ type Objects = Sequence[Mapping[str, Any]]
 def alert_rules(watched: Mapping[Formation, Objects], scheduled: Sequence[Schedule] = ()) -> dict[str, Any]:
     """Return the rules for formations and the objects that each was rendered to, as Prometheus reads them from a file.
 
-    With them are the rules for the ages of backups that are taken on schedules. Each rule has the labels `formation` and
-    `severity` (critical where clients are hurt, else warning), and what it is about: `part`, or `kind`, or `kind` and
-    `name`. Its annotation `summary` is a sentence for operators.
+    With them are the rules for the ages of backups that are taken on schedules. Each rule has the labels `formation`
+    and `severity` (critical where clients are hurt, else warning), and what it is about: `part`, or `kind`, or `kind`
+    and `name`. Its annotation `summary` is a sentence for operators.
     """
     groups = [
         {"name": formation.name, "rules": list(_rules(formation, objects))} for formation, objects in watched.items()
