@@ -66,7 +66,8 @@ class EtcdBackupLab:
         kinds = {one.kind: {"formation": one.formation, "every_s": 60} for one in schedules(("mds", "milvus"), 60)}
         member = f"127.0.0.1:{self.lab.ports['etcd']}"
         return {
-            **os.environ,
+            # without a machine's settings for AWS, which rclone would take
+            **{name: value for name, value in os.environ.items() if not name.startswith("AWS_")},
             "PATH": f"{etcd_tools()}:{_rclone_folder()}:{os.environ['PATH']}",
             "ETCDCTL_ENDPOINTS": member,
             "BACKUP_ETCD_MEMBERS": member,
