@@ -14,6 +14,8 @@ from formation_values import VALUES
 from mds_lab import program
 
 from lakehouse.alert_rules import EVALUATE_EVERY_S, SCRAPE_EVERY_S, alert_rules
+from lakehouse.backup.ages import NEWEST
+from lakehouse.backup_settings import schedules
 from lakehouse.formation import NAMESPACE, Formation, render
 from lakehouse.formations import FORMATIONS
 from lakehouse.monitoring_image import PROGRAMS, monitoring_packages
@@ -77,6 +79,8 @@ class Scraped:
                 scraped.series[f"haproxy_frontend_http_responses_total{{{labels}}}"] = (
                     f"0+{rate}x{ENDS_AT_S // SCRAPE_EVERY_S}"
                 )
+        for one in schedules([formation.name for formation in watched()], 3600.0):
+            scraped._put(f'{NEWEST}{{job="backup",kind="{one.kind}",formation="{one.formation}"}}', 1)
         for number in range(3):
             scraped._put(f'etcd_server_has_leader{{job="etcd",app="milvus-etcd",instance="{number}"}}', 1)
             claim = f'namespace="{NAMESPACE}",persistentvolumeclaim="data-milvus-etcd-{number}"'
@@ -151,10 +155,11 @@ class Case:
 class Rules:
     """The rules of all formations in a folder, for promtool."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, hour_s: float = 3600.0) -> None:
         self._folder = folder
         self.path = folder / "rules.yml"
-        self.path.write_text(yaml.safe_dump(alert_rules(watched())))
+        scheduled = schedules([formation.name for formation in watched()], hour_s)
+        self.path.write_text(yaml.safe_dump(alert_rules(watched(), scheduled)))
 
     def check(self) -> str:
         """Let promtool check them, and return what it said; raises CalledProcessError where they are wrong."""

@@ -1,0 +1,235 @@
+"""Snapshots of Milvus's etcd: listed, taken, restored beside the living one, and compared with it key by key."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+from pyarrow.fs import FileSelector, FileType, S3FileSystem
+
+from gameday.engine import Engine
+from gameday.errors import HarnessError
+from gameday.regions import Region
+from gameday.shell import run
+from lakehouse.backup.contents import Contents
+from lakehouse.backup.snapshot import MANIFEST, SNAPSHOT, Manifest
+from lakehouse.backup.store import NAMED
+from lakehouse.backup_settings import ETCD_BACKUPS
+from lakehouse.backups.backup import Backup, Verification
+from lakehouse.backups.backup_pod import BackupPod
+from lakehouse.backups.scratch_etcd import CannotRestoreError, contents_of
+from lakehouse.hour import declared
+from lakehouse.provider import OBJECT_STORE_PORT, REGION_OF_STORE, VECTOR_BUCKET
+from nodeimage.programs import etcd_tools
+
+_SHOWN = 5
+_TAKE = ("python3", "-m", "lakehouse.backup.snapshot", "once")
+
+# All keys at a revision, by any member that answers.
+_SCRIPT = 'exec etcdctl --endpoints="$BACKUP_ETCD_MEMBERS" --command-timeout=60s get "" --prefix --rev="$1" -w json'
+_READ = ("sh", "-c", _SCRIPT, "sh")
+
+type InPod = Callable[[Sequence[str]], str]
+
+
+@dataclass(frozen=True)
+class Snapshots:
+    """The snapshots in a store of backups.
+
+    `live` is the store with the bucket that they refer to, None where there is none; `in_pod` runs a command where
+    snapshots are taken and returns what it printed, or raises HarnessError.
+    """
+
+    store: S3FileSystem
+    live: S3FileSystem | None
+    in_pod: InPod
+
+    def backups(self) -> list[Backup]:
+        """Return all snapshots, oldest first; raises HarnessError where the store cannot be read."""
+        sizes = _sizes(self.store, ETCD_BACKUPS)
+        names = sorted({path.partition("/")[0] for path in sizes})
+        dated = [(name, wall) for name in names if (wall := _moment(name)) is not None]
+        return [self._backup(name, wall, sizes) for name, wall in dated]
+
+    def take(self) -> Backup:
+        """Take one now, after one that is under way; raises HarnessError where that fails."""
+        name = self.in_pod(_TAKE).strip().splitlines()[-1]
+        for backup in self.backups():
+            if backup.name == name:
+                return backup
+        raise HarnessError(f"the snapshot {name} was taken, and is not in the store")
+
+    def verify(self, backup: Backup, say: Callable[[str], None]) -> Verification:
+        """Restore a snapshot into an etcd of its own, compare it with the living one, and look for what it refers to.
+
+        Both are read at the snapshot's revision. Where the living etcd no longer has that one, or is not there, the
+        snapshot is compared with the digest of what etcd held when it was taken, and `compared` says so.
+        """
+        try:
+            manifest = self._manifest(backup.name)
+        except (HarnessError, ValueError, KeyError, TypeError) as error:
+            return Verification("nothing", (f"{backup.name} does not say what is in it: {error}",))
+        with tempfile.TemporaryDirectory(prefix="restored-") as folder:
+            say(f"fetch {backup.name}")
+            file = Path(folder) / SNAPSHOT
+            file.write_bytes(_content(self.store, f"{ETCD_BACKUPS}/{backup.name}/{SNAPSHOT}"))
+            wrong = _wrong(manifest, file)
+            say(f"restore it, and read it at revision {manifest.revision}")
+            try:
+                restored = contents_of(file, manifest.revision)
+            except CannotRestoreError as error:
+                return Verification("nothing", (*wrong, f"{backup.name} cannot be restored: {error}"))
+        say("compare with the living etcd")
+        compared, differing = self._compare(manifest, restored)
+        say(f"look for the {len(manifest.objects)} objects that it refers to")
+        counted, missing = self._referenced(manifest, restored)
+        return Verification(f"{compared}, {counted}", (*wrong, *differing, *missing))
+
+    def _backup(self, name: str, wall: float, sizes: Mapping[str, int]) -> Backup:
+        size = sum(size for path, size in sizes.items() if path.startswith(f"{name}/"))
+        problem = None
+        if f"{name}/{MANIFEST}" not in sizes:
+            problem = f"it is not complete: {MANIFEST} is missing"
+        else:
+            try:
+                manifest = self._manifest(name)
+                there = sizes.get(f"{name}/{SNAPSHOT}")
+                if there is None:
+                    problem = f"{SNAPSHOT} is missing"
+                elif there != manifest.bytes:
+                    problem = f"{SNAPSHOT} has {there} bytes and not {manifest.bytes}"
+            except (ValueError, KeyError, TypeError) as error:
+                problem = f"it does not say what is in it: {error}"
+        return Backup(name, wall, size, problem)
+
+    def _manifest(self, name: str) -> Manifest:
+        return Manifest(**json.loads(_content(self.store, f"{ETCD_BACKUPS}/{name}/{MANIFEST}")))
+
+    def _compare(self, manifest: Manifest, restored: Contents) -> tuple[str, list[str]]:
+        problems = []
+        if (len(restored.keys), restored.digest()) != (manifest.keys, manifest.content_sha256):
+            problems.append(
+                f"restored are {len(restored.keys)} keys, and they are not the {manifest.keys} that etcd held then"
+            )
+        try:
+            live = Contents.of_answer(self.in_pod((*_READ, str(manifest.revision))).encode())
+        except (HarnessError, ValueError, KeyError) as error:
+            said = " ".join(str(error).split())[-160:]
+            return f"{len(restored.keys)} keys with the digest of the snapshot (the living etcd: {said})", problems
+        problems += _differing(live, restored)
+        return f"{len(live.keys)} keys with the living etcd at revision {manifest.revision}", problems
+
+    def _referenced(self, manifest: Manifest, restored: Contents) -> tuple[str, list[str]]:
+        try:
+            wanted = restored.referenced(manifest.root, manifest.root_path)
+        except ValueError as error:
+            return "no object", [str(error)]
+        problems = [f"{path} is referred to, and is not in the manifest" for path in wanted - set(manifest.objects)]
+        if self.live is None:
+            return "no object, as the bucket is not there", problems
+        sizes = _sizes(self.live, f"{VECTOR_BUCKET}/{manifest.root_path}")
+        there = {f"{manifest.root_path}/{path}": size for path, size in sizes.items()}
+        for path, size in sorted(manifest.objects.items()):
+            if path not in there:
+                problems.append(f"{path} is referred to, and is not in the bucket")
+            elif there[path] != size:
+                problems.append(f"{path} has {there[path]} bytes in the bucket and had {size}")
+        return f"{len(manifest.objects)} objects with the bucket", problems
+
+
+@dataclass(frozen=True)
+class EtcdSnapshots:
+    """The kind of backup that the SRE takes of Milvus's metadata."""
+
+    region: Region
+    engine: Engine
+    name: str = field(default="etcd", init=False)
+    actor: str = field(default="sre", init=False)
+
+    @property
+    def every_s(self) -> float:
+        """How often its schedule takes one, in seconds."""
+        return declared(self.region)
+
+    def backups(self) -> Sequence[Backup]:
+        """Return all snapshots, oldest first; raises HarnessError where the store cannot be read."""
+        return self._snapshots().backups()
+
+    def take(self) -> Backup:
+        """Take one now in the pod that takes them; raises HarnessError where that fails."""
+        return self._snapshots().take()
+
+    def verify(self, backup: Backup, say: Callable[[str], None]) -> Verification:
+        """Restore a snapshot and compare it: see Snapshots."""
+        return self._snapshots().verify(backup, say)
+
+    def _snapshots(self) -> Snapshots:
+        store = self._files("backup-store")
+        if store is None:
+            raise HarnessError(f"{self.region.cluster}-backup-store does not run: `chaos lakehouse up` starts it")
+        return Snapshots(store, self._files("object-store"), BackupPod(self.region).run)
+
+    def _files(self, service: str) -> S3FileSystem | None:
+        keys = self.region.credentials()
+        for container in self.region.services(self.engine):
+            if container.name == f"{self.region.cluster}-{service}" and container.running:
+                return S3FileSystem(
+                    access_key=keys["object_store_key"],
+                    secret_key=keys["object_store_secret"],
+                    endpoint_override=f"http://{container.address}:{OBJECT_STORE_PORT}",
+                    region=REGION_OF_STORE,
+                )
+        return None
+
+
+def _wrong(manifest: Manifest, file: Path) -> list[str]:
+    """Tell what is wrong with the file of a snapshot."""
+    data = file.read_bytes()
+    if len(data) != manifest.bytes:
+        return [f"{SNAPSHOT} has {len(data)} bytes and not {manifest.bytes}: it was truncated or changed"]
+    if hashlib.sha256(data).hexdigest() != manifest.sha256:
+        return [f"{SNAPSHOT} has other bytes than were written"]
+    command = [str(etcd_tools() / "etcdutl"), "snapshot", "status", str(file), "-w", "json"]
+    try:
+        found = int(json.loads(run(command).stdout)["hash"])
+    except (HarnessError, ValueError, KeyError) as error:
+        return [f"etcdutl cannot read {SNAPSHOT}: {error}"]
+    return [] if found == manifest.hash else [f"the hash of {SNAPSHOT} is {found} and was {manifest.hash}"]
+
+
+def _differing(live: Contents, restored: Contents) -> list[str]:
+    found = [f"the key {key} was not restored" for key in sorted(set(live.keys) - set(restored.keys))]
+    found += [f"the key {key} was restored, and etcd had none" for key in sorted(set(restored.keys) - set(live.keys))]
+    both = sorted(set(live.keys) & set(restored.keys))
+    found += [f"the key {key} has another value or revision" for key in both if live.keys[key] != restored.keys[key]]
+    more = [f"and {len(found) - _SHOWN} more keys differ"] if len(found) > _SHOWN else []
+    return [*found[:_SHOWN], *more]
+
+
+def _moment(name: str) -> float | None:
+    try:
+        return datetime.strptime(name, NAMED).replace(tzinfo=UTC).timestamp()
+    except ValueError:
+        return None
+
+
+def _sizes(files: S3FileSystem, prefix: str) -> dict[str, int]:
+    try:
+        found = files.get_file_info(FileSelector(prefix, recursive=True, allow_not_found=True))
+    except OSError as error:
+        raise HarnessError(f"{prefix} cannot be read: {' '.join(str(error).split())[:300]}") from error
+    return {item.path.removeprefix(f"{prefix}/"): item.size for item in found if item.type == FileType.File}
+
+
+def _content(files: S3FileSystem, path: str) -> bytes:
+    try:
+        with files.open_input_stream(path) as stream:
+            content: bytes = stream.read()
+    except OSError as error:
+        raise HarnessError(f"{path} cannot be read: {' '.join(str(error).split())[:300]}") from error
+    return content

@@ -1,0 +1,181 @@
+"""Snapshots of etcd: consistent with the bucket while writes go on, refused and named where they are not."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from etcd_backup_lab import EtcdBackupLab
+from milvus_lab import MilvusLab
+
+from gameday.errors import HarnessError
+from lakehouse.backup import ages, store
+from lakehouse.backups.backup import Backup
+
+pytestmark = pytest.mark.xdist_group("backup-etcd")
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EtcdBackupLab]:
+    """Return an etcd and a store with a segment."""
+    made = EtcdBackupLab(MilvusLab(tmp_path_factory.mktemp("etcd-backup")))
+    try:
+        made.begin()
+        yield made
+    finally:
+        made.lab.end_all()
+
+
+@pytest.fixture(scope="module")
+def taken(lab: EtcdBackupLab) -> Backup:
+    """Return a snapshot."""
+    return lab.snapshots.take()
+
+
+def test_a_snapshot_that_is_taken_while_writes_go_on_verifies(lab: EtcdBackupLab) -> None:
+    """Segments come all the time; each key of the snapshot's revision and each object is compared."""
+    ended = threading.Event()
+
+    def write() -> None:
+        number = 0
+        while not ended.is_set():
+            number += 1
+            lab.segment(f"more-{number}")
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    try:
+        backup = lab.snapshots.take()
+    finally:
+        ended.set()
+        writer.join()
+    done = lab.snapshots.verify(backup, lambda _: None)
+    assert done.problems == ()
+    assert "keys with the living etcd at revision" in done.compared
+    manifest = json.loads(lab.stored(backup, "manifest.json").read_text())
+    assert manifest["objects"]["files/insert_log/7/all/first"] == 500
+    assert backup.problem is None
+    assert manifest["begun_wall"] <= manifest["ended_wall"]
+
+
+def test_a_snapshot_whose_references_are_not_all_there_is_refused(lab: EtcdBackupLab) -> None:
+    """It names the object, and leaves nothing in the store."""
+    lab.segment("lost")
+    lab.object("lost").unlink()
+    before = lab.snapshots.backups()
+    try:
+        with pytest.raises(HarnessError, match=r"exited with 1.*refers.*files/insert_log/7/all/lost"):
+            lab.snapshots.take()
+    finally:
+        lab.forget("lost")
+    assert lab.snapshots.backups() == before
+
+
+def test_a_truncated_snapshot_is_named(lab: EtcdBackupLab, taken: Backup) -> None:
+    """By its size already in the listing; with other bytes of the same size by what is verified."""
+    file = lab.stored(taken, "snapshot.db")
+    whole = file.read_bytes()
+    try:
+        file.write_bytes(whole[: len(whole) // 2])
+        (listed,) = (one for one in lab.snapshots.backups() if one.name == taken.name)
+        assert "snapshot.db has" in (listed.problem or "")
+        assert any("truncated" in one for one in lab.problems(taken))
+        file.write_bytes(whole[:-40] + b"\0" * 8 + whole[-32:])
+        assert any("other bytes" in one for one in lab.problems(taken))
+    finally:
+        file.write_bytes(whole)
+    assert lab.problems(taken) == ()
+
+
+def test_a_referenced_object_that_is_gone_or_changed_is_named(lab: EtcdBackupLab, taken: Backup) -> None:
+    """The bucket lost what the snapshot refers to."""
+    path, moved = lab.object("first"), lab.lab.folder / "moved"
+    path.rename(moved)
+    try:
+        assert lab.problems(taken) == ("files/insert_log/7/all/first is referred to, and is not in the bucket",)
+        path.write_bytes(b"short")
+        assert lab.problems(taken) == ("files/insert_log/7/all/first has 5 bytes in the bucket and had 500",)
+    finally:
+        moved.rename(path)
+
+
+def test_a_snapshot_of_other_keys_is_named(lab: EtcdBackupLab, taken: Backup) -> None:
+    """A manifest that says another revision: what is restored is not what etcd held."""
+    file = lab.stored(taken, "manifest.json")
+    said = file.read_text()
+    manifest = json.loads(said)
+    try:
+        file.write_text(json.dumps({**manifest, "revision": manifest["revision"] - 1}))
+        assert any("are not the" in one for one in lab.problems(taken))
+    finally:
+        file.write_text(said)
+
+
+def test_one_without_a_manifest_is_none(lab: EtcdBackupLab, taken: Backup) -> None:
+    """It was cut off: it is listed with its problem, and cannot be verified."""
+    file = lab.stored(taken, "manifest.json")
+    said = file.read_text()
+    file.unlink()
+    try:
+        (listed,) = (one for one in lab.snapshots.backups() if one.name == taken.name)
+        assert listed.problem == "it is not complete: manifest.json is missing"
+        assert "does not say what is in it" in lab.problems(taken)[0]
+    finally:
+        file.write_text(said)
+
+
+def test_what_etcd_no_longer_has_is_compared_with_the_digest(lab: EtcdBackupLab) -> None:
+    """The revision is compacted meanwhile; and the last change may be a key's end, of which nothing is left."""
+    lab.put("passing", "by")
+    assert lab.ran("etcdctl", "del", "passing") == 0
+    manifest = json.loads(lab.stored(lab.snapshots.take(), "manifest.json").read_text())
+    assert lab.ran("etcdctl", "compact", str(manifest["revision"])) == 0
+    backup = lab.snapshots.take()
+    assert json.loads(lab.stored(backup, "manifest.json").read_text())["revision"] == manifest["revision"]
+    lab.put("by-dev/later", "1")
+    assert lab.ran("etcdctl", "compact", str(manifest["revision"] + 1)) == 0
+    done = lab.snapshots.verify(backup, lambda _: None)
+    assert done.problems == ()
+    assert "compacted" in done.compared
+
+
+def test_ages_are_those_of_what_is_complete(
+    lab: EtcdBackupLab, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A kind without a backup has 0; pgBackRest's and Velero's count when they say that they are complete."""
+    monkeypatch.delenv("AWS_CA_BUNDLE", raising=False)
+    for name, value in lab.environment.items():
+        monkeypatch.setenv(name, value)
+    newest = lab.snapshots.take()
+    assert ages.newest("store:", "etcd") == ages.Newest(newest.taken_wall, newest.size_bytes)
+    assert ages.newest("store:", "vectors") == ages.newest("store:", "velero-mds") == ages.Newest()
+    file = tmp_path / "any"
+    for phase, name in (("Completed", "mds-1"), ("PartiallyFailed", "mds-2"), ("Completed", "presto-3")):
+        status = {"phase": phase, "startTimestamp": f"2026-11-25T14:00:0{name[-1]}Z"}
+        file.write_text(json.dumps({"status": status}))
+        store.put(file, f"store:backups/velero/backups/{name}/velero-backup.json")
+    assert ages.newest("store:", "velero-mds").wall == datetime(2026, 11, 25, 14, 0, 1, tzinfo=UTC).timestamp()
+    store.put(file, "store:backups/postgres/backup/lakehouse/20261125-140000F/backup.manifest.copy")
+    assert ages.newest("store:", "postgres") == ages.Newest()
+    store.put(file, "store:backups/postgres/backup/lakehouse/20261125-140000F/backup.manifest")
+    assert ages.newest("store:", "postgres").size == 2 * file.stat().st_size
+    page = ages.Ages("store:", json.loads(lab.environment["AGES_KINDS"]))
+    assert ages.NEWEST + "{" not in page.metrics()
+    page.look()
+    assert f'{ages.NEWEST}{{kind="vectors",formation="milvus"}} 0.000' in page.metrics()
+    assert f'{ages.EVERY}{{kind="etcd",formation="milvus"}} 60.000' in page.metrics()
+
+
+def test_only_the_newest_are_kept(lab: EtcdBackupLab) -> None:
+    """As many as the settings say, and nothing that was cut off before."""
+    cut_off = lab.lab.folder / "store" / "backups" / "etcd" / "20200101T000000Z" / "snapshot.db"
+    cut_off.parent.mkdir()
+    cut_off.write_bytes(b"half")
+    newest = lab.snapshots.take()
+    names = [one.name for one in lab.snapshots.backups()]
+    assert len(names) == 2
+    assert names[-1] == newest.name
