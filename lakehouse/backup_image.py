@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from gameday.shell import run
 from lakehouse.python_packages import SITE
+from lakehouse.rclone_package import RCLONE, rclone_key
 from nodeimage.archive import Image, layer_of
-from nodeimage.cache import artefact, key_of
+from nodeimage.cache import key_of
 from nodeimage.programs import etcd_tools_key, velero_key
-from nodeimage.rootfs import POD_PACKAGES, PROVIDER_PACKAGES, RELEASE, root_file_system
+from nodeimage.rootfs import POD_PACKAGES
 
 _REPOSITORY = "localhost/lakehouse"
 _OURS = Path(__file__).parent / "backup"
@@ -21,34 +21,19 @@ _VELERO = {
     "velero-plugin-for-aws": "/plugins/velero-plugin-for-aws",
 }
 _ETCD_TOOLS = ("etcdctl", "etcdutl")
-_RCLONE = "usr/bin/rclone"
 
 
 def backup_reference() -> str:
     """Return the reference of the image; its tag is a key of all that is in it, so a change has another name."""
-    parts = (velero_key(), *_VELERO.values(), etcd_tools_key(), _packages_key(), *POD_PACKAGES)
+    parts = (velero_key(), *_VELERO.values(), etcd_tools_key(), rclone_key(), *POD_PACKAGES)
     return f"{_REPOSITORY}/backup:{key_of(*parts, _OURS)}"
 
 
-def _packages_key() -> str:
-    return key_of(RELEASE, *PROVIDER_PACKAGES, _RCLONE)
-
-
-def backup_packages() -> Path:
-    """Return a folder with rclone, as the provider's services have it, taken from there where it is not there yet."""
-
-    def build(folder: Path) -> None:
-        root = root_file_system("provider", PROVIDER_PACKAGES)
-        run(["tar", "--extract", "--file", str(root), "--directory", str(folder), f"./{_RCLONE}"])
-
-    return artefact("backup-packages", _packages_key(), build)
-
-
-def backup_image(pod_root: Path, packages: Path, velero: Path, etcd_tools: Path, scratch: Path) -> Image:
+def backup_image(pod_root: Path, rclone: Path, velero: Path, etcd_tools: Path, scratch: Path) -> Image:
     """Describe the image over the root file system that all pods share; layers are written into `scratch`."""
     contents = {place: velero / name for name, place in _VELERO.items()}
     contents |= {f"/usr/local/bin/{name}": etcd_tools / name for name in _ETCD_TOOLS}
-    contents[f"/{_RCLONE}"] = packages / _RCLONE
+    contents[f"/{RCLONE}"] = rclone / RCLONE
     programs = layer_of(scratch / "backup-programs.layer", contents)
     package = {f"{SITE}/lakehouse/__init__.py": _OURS.parent / "__init__.py", f"{SITE}/lakehouse/backup": _OURS}
     ours = layer_of(scratch / "backup.layer", package)

@@ -12,7 +12,6 @@ from lakehouse.milvus_formation import ETCD, MEMBERS, ROOT_PATH
 from lakehouse.provider import OBJECT_STORE_PORT, REGION_OF_STORE, VECTOR_BUCKET
 
 BACKUP = "backup"
-BACKUP_NAMESPACE = NAMESPACE
 SNAPSHOTS = "etcd-snapshot"
 # Of the Service by which Prometheus finds what tells the ages, and its port.
 AGES, AGES_PORT = "backup-ages", 9750
@@ -94,4 +93,4 @@ def keys(names: Iterable[str], access: str, secret: str) -> Iterable[tuple[str, 
 
 def _metadata() -> dict[str, Any]:
     labels = {"app.kubernetes.io/name": SNAPSHOTS, SERVICE_LABEL: BACKUP}
-    return {"name": SNAPSHOTS, "namespace": BACKUP_NAMESPACE, "labels": labels}
+    return {"name": SNAPSHOTS, "namespace": NAMESPACE, "labels": labels}

@@ -8,13 +8,14 @@ from pathlib import Path
 
 from gameday.engine import Engine
 from gameday.errors import HarnessError
-from lakehouse.backup_image import backup_image, backup_packages, backup_reference
+from lakehouse.backup_image import backup_image, backup_reference
 from lakehouse.formations import DEPLOYED
 from lakehouse.kafka_packages import kafka_packages
 from lakehouse.mds_image import mds_image, mds_packages, mds_reference
 from lakehouse.milvus_image import milvus_image, milvus_packages, milvus_reference
 from lakehouse.monitoring_image import monitoring_image, monitoring_packages, monitoring_reference
 from lakehouse.presto_image import presto_image, presto_packages, presto_reference
+from lakehouse.rclone_package import rclone_package
 from lakehouse.spark_image import spark_image, spark_packages, spark_reference
 from nodeimage.archive import Image, layer_of, write_archive
 from nodeimage.cache import key_of, locked
@@ -39,7 +40,7 @@ _PACKAGES = (
     milvus_packages,
     kafka_packages,
     monitoring_packages,
-    backup_packages,
+    rclone_package,
 )
 _PULL_DEADLINE_S = 600.0
 
@@ -102,7 +103,7 @@ def lakehouse_images(scratch: Path, wanted: Collection[str]) -> list[Image]:
         spark_reference(): ((mds_packages, spark_packages), spark_image),
         milvus_reference(): ((milvus_packages, kafka_packages, node_programs), milvus_image),
         monitoring_reference(): ((monitoring_packages, state_metrics_program), monitoring_image),
-        backup_reference(): ((backup_packages, velero_programs, etcd_tools), backup_image),
+        backup_reference(): ((rclone_package, velero_programs, etcd_tools), backup_image),
     }
     chosen = [part for reference, part in parts.items() if reference in wanted]
     needed = list({pod_root_file_system, *(build for builds, _ in chosen for build in builds)})

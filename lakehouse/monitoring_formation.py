@@ -34,7 +34,7 @@ from lakehouse.alert_rules import (
     etcds,
 )
 from lakehouse.backup.ages import EVERY, NEWEST, SIZE
-from lakehouse.backup_settings import AGES, AGES_PORT, BACKUP, BACKUP_NAMESPACE, schedules
+from lakehouse.backup_settings import AGES, AGES_PORT, BACKUP, schedules
 from lakehouse.formation import NAMESPACE, SERVICE_LABEL, Entrance, Formation, FormationValues
 from lakehouse.provider import LOAD_BALANCER_STATE_PORT
 
@@ -126,7 +126,7 @@ def prometheus_config(found: Sequence[Etcd], load_balancer: str) -> dict[str, An
             "static_configs": [{"targets": [f"{load_balancer}:{LOAD_BALANCER_STATE_PORT}"]}],
             **_keep(ANSWERS, SERVERS_UP),
         },
-        {"job_name": BACKUP, **_pods(f"{AGES}.{BACKUP_NAMESPACE}", AGES_PORT), **_keep(NEWEST, SIZE, EVERY)},
+        {"job_name": BACKUP, **_pods(AGES, AGES_PORT), **_keep(NEWEST, SIZE, EVERY)},
     ]
     if found:
         named = {"source_labels": ["__meta_dns_name"], "regex": f"{_OF_ETCD}(.+)", "target_label": "app"}

@@ -12,7 +12,8 @@ from urllib3.exceptions import HTTPError
 
 from gameday.errors import HarnessError
 from gameday.regions import Region, api_client
-from lakehouse.backup_settings import BACKUP_NAMESPACE, SNAPSHOTS
+from lakehouse.backup_settings import SNAPSHOTS
+from lakehouse.formation import NAMESPACE
 
 _CONTAINER = "snapshots"
 _DEADLINE_S = 300
@@ -30,7 +31,7 @@ class BackupPod:
         api = CoreV1Api(api_client(self.region.kubeconfig))
         try:
             done = stream(
-                api.connect_get_namespaced_pod_exec, self._name(api), BACKUP_NAMESPACE, container=_CONTAINER,
+                api.connect_get_namespaced_pod_exec, self._name(api), NAMESPACE, container=_CONTAINER,
                 command=list(command), stdin=False, stdout=True, stderr=True, tty=False, _preload_content=False,
             )  # fmt: skip
             out, err = [], []
@@ -50,13 +51,11 @@ class BackupPod:
 
     def _name(self, api: CoreV1Api) -> str:
         selector = f"app.kubernetes.io/name={SNAPSHOTS}"
-        found = api.list_namespaced_pod(
-            BACKUP_NAMESPACE, label_selector=selector, _request_timeout=_LIST_TIMEOUT_S
-        ).items
+        found = api.list_namespaced_pod(NAMESPACE, label_selector=selector, _request_timeout=_LIST_TIMEOUT_S).items
         for pod in found:
             statuses = pod.status.container_statuses or []
             if pod.metadata.deletion_timestamp is None and any(
                 one.name == _CONTAINER and one.state.running for one in statuses
             ):
                 return str(pod.metadata.name)
-        raise HarnessError(f"no pod of {SNAPSHOTS} runs in the namespace {BACKUP_NAMESPACE}")
+        raise HarnessError(f"no pod of {SNAPSHOTS} runs in the namespace {NAMESPACE}")

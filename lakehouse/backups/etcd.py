@@ -5,12 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 import tempfile
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
-from pyarrow.fs import FileSelector, FileType, S3FileSystem
+from pyarrow.fs import S3FileSystem
 
 from gameday.engine import Engine
 from gameday.errors import HarnessError
@@ -22,12 +23,15 @@ from lakehouse.backup.store import NAMED
 from lakehouse.backup_settings import ETCD_BACKUPS
 from lakehouse.backups.backup import Backup, Verification
 from lakehouse.backups.backup_pod import BackupPod
+from lakehouse.backups.region_stores import BACKUP_STORE, OBJECT_STORE, RegionStores, content_of, objects_under
 from lakehouse.backups.scratch_etcd import CannotRestoreError, contents_of
 from lakehouse.hour import declared
-from lakehouse.provider import OBJECT_STORE_PORT, REGION_OF_STORE, VECTOR_BUCKET
+from lakehouse.provider import VECTOR_BUCKET
 from nodeimage.programs import etcd_tools
 
 _SHOWN = 5
+# A snapshot takes a few seconds.
+_UNDER_WAY_S = 60.0
 _TAKE = ("python3", "-m", "lakehouse.backup.snapshot", "once")
 
 # All keys at a revision, by any member that answers.
@@ -51,9 +55,12 @@ class Snapshots:
 
     def backups(self) -> list[Backup]:
         """Return all snapshots, oldest first; raises HarnessError where the store cannot be read."""
-        sizes = _sizes(self.store, ETCD_BACKUPS)
+        sizes = _sizes_under(self.store, ETCD_BACKUPS)
         names = sorted({path.partition("/")[0] for path in sizes})
         dated = [(name, wall) for name in names if (wall := _moment(name)) is not None]
+        if dated and f"{dated[-1][0]}/{MANIFEST}" not in sizes and time.time() - dated[-1][1] < _UNDER_WAY_S:
+            # it is being taken
+            dated.pop()
         return [self._backup(name, wall, sizes) for name, wall in dated]
 
     def take(self) -> Backup:
@@ -77,7 +84,7 @@ class Snapshots:
         with tempfile.TemporaryDirectory(prefix="restored-") as folder:
             say(f"fetch {backup.name}")
             file = Path(folder) / SNAPSHOT
-            file.write_bytes(_content(self.store, f"{ETCD_BACKUPS}/{backup.name}/{SNAPSHOT}"))
+            file.write_bytes(content_of(self.store, f"{ETCD_BACKUPS}/{backup.name}/{SNAPSHOT}"))
             wrong = _wrong(manifest, file)
             say(f"restore it, and read it at revision {manifest.revision}")
             try:
@@ -108,7 +115,7 @@ class Snapshots:
         return Backup(name, wall, size, problem)
 
     def _manifest(self, name: str) -> Manifest:
-        return Manifest(**json.loads(_content(self.store, f"{ETCD_BACKUPS}/{name}/{MANIFEST}")))
+        return Manifest(**json.loads(content_of(self.store, f"{ETCD_BACKUPS}/{name}/{MANIFEST}")))
 
     def _compare(self, manifest: Manifest, restored: Contents) -> tuple[str, list[str]]:
         problems = []
@@ -132,7 +139,7 @@ class Snapshots:
         problems = [f"{path} is referred to, and is not in the manifest" for path in wanted - set(manifest.objects)]
         if self.live is None:
             return "no object, as the bucket is not there", problems
-        sizes = _sizes(self.live, f"{VECTOR_BUCKET}/{manifest.root_path}")
+        sizes = _sizes_under(self.live, f"{VECTOR_BUCKET}/{manifest.root_path}")
         there = {f"{manifest.root_path}/{path}": size for path, size in sizes.items()}
         for path, size in sorted(manifest.objects.items()):
             if path not in there:
@@ -169,22 +176,9 @@ class EtcdSnapshots:
         return self._snapshots().verify(backup, say)
 
     def _snapshots(self) -> Snapshots:
-        store = self._files("backup-store")
-        if store is None:
-            raise HarnessError(f"{self.region.cluster}-backup-store does not run: `chaos lakehouse up` starts it")
-        return Snapshots(store, self._files("object-store"), BackupPod(self.region).run)
-
-    def _files(self, service: str) -> S3FileSystem | None:
-        keys = self.region.credentials()
-        for container in self.region.services(self.engine):
-            if container.name == f"{self.region.cluster}-{service}" and container.running:
-                return S3FileSystem(
-                    access_key=keys["object_store_key"],
-                    secret_key=keys["object_store_secret"],
-                    endpoint_override=f"http://{container.address}:{OBJECT_STORE_PORT}",
-                    region=REGION_OF_STORE,
-                )
-        return None
+        stores = RegionStores(self.region, self.engine)
+        live = stores.files(OBJECT_STORE) if stores.found(OBJECT_STORE) else None
+        return Snapshots(stores.files(BACKUP_STORE), live, BackupPod(self.region).run)
 
 
 def _wrong(manifest: Manifest, file: Path) -> list[str]:
@@ -218,18 +212,5 @@ def _moment(name: str) -> float | None:
         return None
 
 
-def _sizes(files: S3FileSystem, prefix: str) -> dict[str, int]:
-    try:
-        found = files.get_file_info(FileSelector(prefix, recursive=True, allow_not_found=True))
-    except OSError as error:
-        raise HarnessError(f"{prefix} cannot be read: {' '.join(str(error).split())[:300]}") from error
-    return {item.path.removeprefix(f"{prefix}/"): item.size for item in found if item.type == FileType.File}
-
-
-def _content(files: S3FileSystem, path: str) -> bytes:
-    try:
-        with files.open_input_stream(path) as stream:
-            content: bytes = stream.read()
-    except OSError as error:
-        raise HarnessError(f"{path} cannot be read: {' '.join(str(error).split())[:300]}") from error
-    return content
+def _sizes_under(files: S3FileSystem, prefix: str) -> dict[str, int]:
+    return {path: item.size for path, item in objects_under(files, prefix).items()}

@@ -154,7 +154,11 @@ def test_ages_are_those_of_what_is_complete(
     assert ages.newest("store:", "etcd") == ages.Newest(newest.taken_wall, newest.size_bytes)
     assert ages.newest("store:", "vectors") == ages.newest("store:", "velero-mds") == ages.Newest()
     file = tmp_path / "any"
-    for phase, name in (("Completed", "mds-1"), ("PartiallyFailed", "mds-2"), ("Completed", "presto-3")):
+    for phase, name in (
+        ("Completed", "formation-mds-1"),
+        ("PartiallyFailed", "formation-mds-2"),
+        ("Completed", "formation-presto-3"),
+    ):
         status = {"phase": phase, "startTimestamp": f"2026-11-25T14:00:0{name[-1]}Z"}
         file.write_text(json.dumps({"status": status}))
         store.put(file, f"store:backups/velero/backups/{name}/velero-backup.json")

@@ -20,7 +20,7 @@ from lakehouse.alert_rules import (
     LOAD_BALANCER,
     SCRAPE_EVERY_S,
 )
-from lakehouse.backup_settings import AGES, AGES_PORT, BACKUP_NAMESPACE
+from lakehouse.backup_settings import AGES, AGES_PORT
 from lakehouse.formation import RUNNING, render
 from lakehouse.monitoring_formation import (
     ALERTMANAGER_PORT,
@@ -94,7 +94,7 @@ def test_pods_are_found_where_they_listen(made: dict[tuple[str, str], dict[str, 
         name: finder["port"] for one in finders for finder in one.get("dns_sd_configs", []) for name in finder["names"]
     }
     # of another namespace: see the test of what takes backups
-    assert found.pop(f"{AGES}.{BACKUP_NAMESPACE}") == AGES_PORT
+    assert found.pop(AGES) == AGES_PORT
     assert found == {PEERS: ALERTMANAGER_PORT, STATE: STATE_PORT, "monitoring-milvus-etcd": 2381}
     running = [item for objects in watched().values() for item in objects if item["kind"] in RUNNING]
     running += [item for item in made.values() if item["kind"] in RUNNING]
