@@ -1,4 +1,4 @@
-"""BackupTooOld, by Prometheus' own tool: a backup that ages, that there never was, and that nobody tells of any more."""
+"""BackupTooOld, by Prometheus' own tool: a backup that ages, that never was, and that nobody tells of any more."""
 
 from __future__ import annotations
 
@@ -53,14 +53,14 @@ def test_young_backups_are_no_symptom(rules: Rules) -> None:
 def test_each_kind_that_is_no_longer_backed_up_is_told(rules: Rules) -> None:
     """Not before its schedule allows, and alone; the sentence has its age."""
     cases = []
-    for kind in KINDS:
+    for kind, formation in KINDS.items():
         series = (NEWEST, f'kind="{kind}"')
         # the last backup is of the scrape before the break
         scraped = fresh().breaks(f"{BREAKS_AT_S - SCRAPE_EVERY_S + 1}+0", *series)
         last = BREAKS_AT_S - SCRAPE_EVERY_S + 1
         due = last + ALLOWED_S
         age = 175 - last
-        told = f"The newest backup {kind} of {KINDS[kind]} is {divmod(age, 60)[0]}m {age % 60}s old, "
+        told = f"The newest backup {kind} of {formation} is {divmod(age, 60)[0]}m {age % 60}s old, "
         told += f"and its schedule allows {ALLOWED_S} s."
         firing: dict[int, list[dict[str, str]]] = {due - 1: [], due + 5 + FOR_S: [old(kind)], 175: [old(kind)]}
         cases.append(Case(scraped, firing, (175, old(kind), told)))
