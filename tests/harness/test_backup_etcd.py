@@ -76,7 +76,7 @@ def test_a_snapshot_whose_references_are_not_all_there_is_refused(lab: EtcdBacku
 
 
 def test_a_truncated_snapshot_is_named(lab: EtcdBackupLab, taken: Backup) -> None:
-    """By its size already in the listing; with other bytes of the same size, by its sum; on the disk, by the store's."""
+    """By its size, already in the listing; with other bytes of that size by its sum; on the disk by the store's."""
     file = lab.stored(taken, "snapshot.db")
     whole = file.read_bytes()
     try:
