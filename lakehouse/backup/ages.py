@@ -151,12 +151,13 @@ def _metric(name: str, samples: Iterable[tuple[str, float]]) -> list[str]:
 def serve(ages: Ages, port: int) -> None:
     """Serve the page, and go on looking; never returns."""
 
+    def page(path: str) -> bytes:
+        return ages.metrics().encode() if path == "/metrics" else b"ok\n" if path == "/healthz" else b""
+
     class Page(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            pages: dict[str, Callable[[], str]] = {"/metrics": ages.metrics, "/healthz": lambda: "ok\n"}
-            body = pages.get(self.path)
-            text = (body() if body else "there is /metrics and /healthz\n").encode()
-            self.send_response(200 if body else 404)
+            text = page(self.path)
+            self.send_response(200 if text else 404)
             self.send_header("Content-Type", "text/plain; version=0.0.4; charset=utf-8")
             self.send_header("Content-Length", str(len(text)))
             self.end_headers()

@@ -80,11 +80,17 @@ class Snapshots:
         try:
             manifest = self._manifest(backup.name)
         except (HarnessError, ValueError, KeyError, TypeError) as error:
+            _sizes(self.store, ETCD_BACKUPS)
             return Verification("nothing", (f"{backup.name} does not say what is in it: {error}",))
         with tempfile.TemporaryDirectory(prefix="restored-") as folder:
             say(f"fetch {backup.name}")
             file = Path(folder) / SNAPSHOT
-            file.write_bytes(content_of(self.store, f"{ETCD_BACKUPS}/{backup.name}/{SNAPSHOT}"))
+            try:
+                file.write_bytes(content_of(self.store, f"{ETCD_BACKUPS}/{backup.name}/{SNAPSHOT}"))
+            except HarnessError as error:
+                # of the backup, unless the store itself is away
+                _sizes_under(self.store, ETCD_BACKUPS)
+                return Verification("nothing", (str(error),))
             wrong = _wrong(manifest, file)
             say(f"restore it, and read it at revision {manifest.revision}")
             try:
@@ -110,7 +116,7 @@ class Snapshots:
                     problem = f"{SNAPSHOT} is missing"
                 elif there != manifest.bytes:
                     problem = f"{SNAPSHOT} has {there} bytes and not {manifest.bytes}"
-            except (ValueError, KeyError, TypeError) as error:
+            except (HarnessError, ValueError, KeyError, TypeError) as error:
                 problem = f"it does not say what is in it: {error}"
         return Backup(name, wall, size, problem)
 

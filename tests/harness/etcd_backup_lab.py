@@ -19,7 +19,7 @@ from gameday.errors import HarnessError
 from gameday.paths import PROJECT
 from gameday.shell import free_port
 from gameday.waiting import wait_until
-from lakehouse.backup_settings import keys, remote, schedules
+from lakehouse.backup_settings import ETCD_BACKUPS, keys, remote, schedules
 from lakehouse.backups.backup import Backup
 from lakehouse.backups.etcd import Snapshots
 from lakehouse.rclone_package import RCLONE, rclone_package
@@ -140,6 +140,11 @@ class EtcdBackupLab:
     def stored(self, backup: Backup, name: str) -> Path:
         """Return the file of a snapshot's object."""
         return self.lab.folder / "store" / "backups" / "etcd" / backup.name / name
+
+    def overwrite(self, backup: Backup, name: str, data: bytes) -> None:
+        """Write an object of a snapshot anew by the store, which knows a checksum of it."""
+        with self.files.open_output_stream(f"{ETCD_BACKUPS}/{backup.name}/{name}") as stream:
+            stream.write(data)
 
     def problems(self, backup: Backup) -> tuple[str, ...]:
         """Verify a snapshot, and return what is wrong with it."""

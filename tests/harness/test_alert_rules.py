@@ -6,6 +6,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+import yaml
 from monitoring_lab import BREAKS_AT_S, ENDS_AT_S, GONE, Case, Rules, Scraped, watched
 
 from lakehouse.alert_rules import EVALUATE_EVERY_S, FOR_S, SCRAPE_EVERY_S, alert_rules
@@ -49,7 +50,7 @@ def answers(formation: str, code: str) -> str:
 
 def test_the_rules_are_valid_and_say_what_operators_see(rules: Rules) -> None:
     """Prometheus accepts all of them; each has its formation, a severity and one sentence."""
-    made = [rule for group in alert_rules(watched())["groups"] for rule in group["rules"]]
+    made = [rule for group in yaml.safe_load(rules.path.read_text())["groups"] for rule in group["rules"]]
     assert f"{len(made)} rules found" in rules.check()
     for rule in made:
         assert rule["labels"]["formation"] in ALL

@@ -1,4 +1,4 @@
-"""BackupTooOld, by Prometheus' own tool: a backup that ages, that there never was, and that nobody tells of."""
+"""BackupTooOld, by Prometheus' own tool: a backup that ages, that never was, and that nobody tells of any more."""
 
 from __future__ import annotations
 

@@ -76,18 +76,22 @@ def test_a_snapshot_whose_references_are_not_all_there_is_refused(lab: EtcdBacku
 
 
 def test_a_truncated_snapshot_is_named(lab: EtcdBackupLab, taken: Backup) -> None:
-    """By its size already in the listing; with other bytes of the same size by what is verified."""
+    """By its size, already in the listing; with other bytes of that size by its sum; on the disk by the store's."""
     file = lab.stored(taken, "snapshot.db")
     whole = file.read_bytes()
     try:
-        file.write_bytes(whole[: len(whole) // 2])
+        lab.overwrite(taken, "snapshot.db", whole[: len(whole) // 2])
         (listed,) = (one for one in lab.snapshots.backups() if one.name == taken.name)
         assert "snapshot.db has" in (listed.problem or "")
         assert any("truncated" in one for one in lab.problems(taken))
-        file.write_bytes(whole[:-40] + b"\0" * 8 + whole[-32:])
+        changed = bytes([*whole[:-40], *(byte ^ 1 for byte in whole[-40:])])
+        lab.overwrite(taken, "snapshot.db", changed)
         assert any("other bytes" in one for one in lab.problems(taken))
+        lab.overwrite(taken, "snapshot.db", whole)
+        file.write_bytes(changed)
+        assert any("snapshot.db" in one for one in lab.problems(taken))
     finally:
-        file.write_bytes(whole)
+        lab.overwrite(taken, "snapshot.db", whole)
     assert lab.problems(taken) == ()
 
 
@@ -109,10 +113,11 @@ def test_a_snapshot_of_other_keys_is_named(lab: EtcdBackupLab, taken: Backup) ->
     said = file.read_text()
     manifest = json.loads(said)
     try:
-        file.write_text(json.dumps({**manifest, "revision": manifest["revision"] - 1}))
+        other = {**manifest, "revision": manifest["revision"] - 1}
+        lab.overwrite(taken, "manifest.json", json.dumps(other).encode())
         assert any("are not the" in one for one in lab.problems(taken))
     finally:
-        file.write_text(said)
+        lab.overwrite(taken, "manifest.json", said.encode())
 
 
 def test_one_without_a_manifest_is_none(lab: EtcdBackupLab, taken: Backup) -> None:
