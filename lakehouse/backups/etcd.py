@@ -80,7 +80,7 @@ class Snapshots:
         try:
             manifest = self._manifest(backup.name)
         except (HarnessError, ValueError, KeyError, TypeError) as error:
-            _sizes(self.store, ETCD_BACKUPS)
+            _sizes_under(self.store, ETCD_BACKUPS)
             return Verification("nothing", (f"{backup.name} does not say what is in it: {error}",))
         with tempfile.TemporaryDirectory(prefix="restored-") as folder:
             say(f"fetch {backup.name}")
