@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -88,6 +89,7 @@ class BackupLab:
         """Remove all that was begun."""
         self.engine.remove(*(item.name for item in self.region.services(self.engine)))
         self.engine.call("network", "rm", self.region.network)
+        shutil.rmtree(self.region.folder, ignore_errors=True)
 
     @property
     def _image(self) -> str:

@@ -127,6 +127,7 @@ def test_a_live_object_that_a_copy_forgot_is_named(backup_lab: BackupLab, kind: 
 
 def test_a_copy_that_was_cut_off_is_named(backup_lab: BackupLab, kind: VectorCopies) -> None:
     """One that is not the newest cannot be under way."""
+    kind.take()
     name = kind.backups()[0].name
     with backup_lab.spoilt(f"vector-copies/{name}/complete.json", "rm"):
         problem = kind.backups()[0].problem
