@@ -92,11 +92,12 @@ _KINDS: dict[str, tuple[str, str, Callable[[str, Stored], float | None]]] = {
 
 
 def _of_velero(place: str, formation: str) -> Newest:
+    # backups have the name of their schedule, and when they were begun
     found = objects(place)
     best = Newest()
     for path in found:
         name, _, file = path.rpartition("/")
-        if file != "velero-backup.json" or not name.startswith(f"{formation}-"):
+        if file != "velero-backup.json" or not name.startswith(f"formation-{formation}-"):
             continue
         try:
             status = json.loads(content(f"{place}/{path}"))["status"]
