@@ -92,6 +92,7 @@ _KINDS: dict[str, tuple[str, str, Callable[[str, Stored], float | None]]] = {
 
 
 def _of_velero(place: str, formation: str) -> Newest:
+    # backups have the name of their schedule, and when they were begun
     found = objects(place)
     best = Newest()
     for path in found:

@@ -119,11 +119,10 @@ def take(settings: Settings) -> str:
 
 
 def _taken(settings: Settings, file: Path, begun: float) -> Manifest:
-    member, before = _healthy(settings.members)
+    member = _healthy(settings.members)
     _etcdctl(member, "snapshot", "save", str(file))
     status = json.loads(output(["etcdutl", "snapshot", "status", str(file), "-w", "json"]))
-    # the last change may be a key's end of which compaction has left nothing: the member knows its number
-    revision = max(before, int(status["revision"]))
+    revision = int(status["revision"])
     held = _held(member, revision)
     if not held.keys:
         raise BackupError(f"etcd holds no key at revision {revision}: there is nothing to back up")
@@ -154,8 +153,8 @@ def _taken(settings: Settings, file: Path, begun: float) -> Manifest:
     )
 
 
-def _healthy(members: tuple[str, ...]) -> tuple[str, int]:
-    """Return the first member that is healthy, with the revision it has reached; raises BackupError where none is.
+def _healthy(members: tuple[str, ...]) -> str:
+    """Return the first member that is healthy; raises BackupError where none is.
 
     A member that lost its majority would still hand out what it has. It is not healthy: that takes a read which the
     majority agrees to, so that the member has caught up with what was there before.
@@ -164,10 +163,10 @@ def _healthy(members: tuple[str, ...]) -> tuple[str, int]:
     for member in members:
         try:
             _etcdctl(member, "endpoint", "health")
-            (status,) = json.loads(_etcdctl(member, "endpoint", "status", "-w", "json"))
-            return member, int(status["Status"]["header"]["revision"])
-        except (BackupError, ValueError, KeyError) as error:
+        except BackupError as error:
             problems.append(f"{member}: {error}")
+        else:
+            return member
     raise BackupError(f"no member of etcd is healthy: {'; '.join(problems)}")
 
 
