@@ -14,6 +14,7 @@ from milvus_lab import MilvusLab
 
 from gameday.errors import HarnessError
 from lakehouse.backup import ages, store
+from lakehouse.backups import etcd
 from lakehouse.backups.backup import Backup
 
 pytestmark = pytest.mark.xdist_group("backup-etcd")
@@ -120,12 +121,14 @@ def test_a_snapshot_of_other_keys_is_named(lab: EtcdBackupLab, taken: Backup) ->
         lab.overwrite(taken, "manifest.json", said.encode())
 
 
-def test_one_without_a_manifest_is_none(lab: EtcdBackupLab, taken: Backup) -> None:
-    """It was cut off: it is listed with its problem, and cannot be verified."""
+def test_one_without_a_manifest_is_none(lab: EtcdBackupLab, taken: Backup, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It was cut off: it is listed with its problem, once it can not be under way any more, and cannot be verified."""
     file = lab.stored(taken, "manifest.json")
     said = file.read_text()
     file.unlink()
     try:
+        assert taken.name not in [one.name for one in lab.snapshots.backups()]
+        monkeypatch.setattr(etcd, "_UNDER_WAY_S", 0.0)
         (listed,) = (one for one in lab.snapshots.backups() if one.name == taken.name)
         assert listed.problem == "it is not complete: manifest.json is missing"
         assert "does not say what is in it" in lab.problems(taken)[0]
