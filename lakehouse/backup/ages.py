@@ -30,10 +30,11 @@ NEWEST, SIZE, EVERY = (
     "lakehouse_backup_newest_size_bytes",
     "lakehouse_backup_every_seconds",
 )
-# A look costs a listing of each kind's folder; the shortest interval of a schedule is twice as long.
-_LOOK_EVERY_S = 10.0
-# What was last seen is told for so long: until then a look has failed several times.
-_KEPT_S = 60.0
+# A look costs a listing of each kind's folder: so often in the shortest interval of a schedule, and no more often.
+_LOOKS = 60
+_LOOK_EVERY_S_MIN = 10.0
+# What was last seen is told for so many looks more: until then several have failed.
+_LOOKS_KEPT = 6
 VELERO = "velero-"
 _HELP = {
     NEWEST: "Moment to which the newest complete backup restores, 0 where there is none.",
@@ -123,6 +124,11 @@ class Ages:
     kinds: Mapping[str, Mapping[str, str | float]]
     _seen: dict[str, tuple[float, Newest]] = field(default_factory=dict)
 
+    @property
+    def look_every_s(self) -> float:
+        """How long to wait from one look to the next, in seconds."""
+        return max(_LOOK_EVERY_S_MIN, min(float(said["every_s"]) for said in self.kinds.values()) / _LOOKS)
+
     def look(self) -> None:
         """Look at the store once; what cannot be read is said in the log."""
         for kind in self.kinds:
@@ -133,7 +139,7 @@ class Ages:
 
     def metrics(self) -> str:
         """Return what is known, as Prometheus reads it."""
-        young = time.monotonic() - _KEPT_S
+        young = time.monotonic() - _LOOKS_KEPT * self.look_every_s
         known = {kind: seen for kind, (at, seen) in dict(self._seen).items() if at >= young}
         of_kind = {kind: f'kind="{kind}",formation="{said["formation"]}"' for kind, said in self.kinds.items()}
         lines = [
@@ -171,7 +177,7 @@ def serve(ages: Ages, port: int) -> None:
     threading.Thread(target=server.serve_forever, daemon=True).start()
     while True:
         ages.look()
-        time.sleep(_LOOK_EVERY_S)
+        time.sleep(ages.look_every_s)
 
 
 def main() -> int:

@@ -191,3 +191,10 @@ def test_only_the_newest_are_kept(lab: EtcdBackupLab) -> None:
     names = [one.name for one in lab.snapshots.backups()]
     assert len(names) == 2
     assert names[-1] == newest.name
+
+
+def test_the_store_is_looked_at_as_often_as_the_hour_asks_for() -> None:
+    """Sixty times in the shortest interval, and not more often than every ten seconds."""
+    for shortest_s, every_s in ((3600, 60), (1200, 20), (600, 10), (120, 10)):
+        kinds = {"etcd": {"formation": "milvus", "every_s": 3600.0}, "vectors": {"every_s": float(shortest_s)}}
+        assert ages.Ages("store:", kinds).look_every_s == every_s
