@@ -59,7 +59,7 @@ _OF_ETCD = "monitoring-"
 def monitoring(watched: Mapping[Formation, Objects]) -> Formation:
     """Return what watches these formations, each given with the objects that it was rendered to."""
     found = [etcd for objects in watched.values() for etcd in etcds(objects)]
-    wanted = {SELF: 1, LOAD_BALANCER: 1, KUBERNETES: REPLICAS, ETCD: sum(etcd.members for etcd in found)}
+    wanted = {SELF: 1, LOAD_BALANCER: 1, KUBERNETES: REPLICAS, BACKUP: 1, ETCD: sum(etcd.members for etcd in found)}
     return Formation(
         name=NAME,
         deployments={NAME: REPLICAS, STATE: REPLICAS},

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import datetime, timedelta
 from typing import Any
 
 import httpx
@@ -12,14 +15,19 @@ import pytest
 import yaml
 from kubernetes import client
 from lab import Lakehouse
+from pyarrow.fs import S3FileSystem
 
 from gameday.alerts import AlertReceiver
 from gameday.regions import api_client
 from gameday.timeline import Event, Timeline, now, read_timeline
 from gameday.waiting import wait_until
+from lakehouse.backup_formation import VELERO, schedule_name
+from lakehouse.backups.region_stores import BACKUP_STORE, RegionStores, content_of, objects_under
+from lakehouse.backups.velero_objects import patch
 from lakehouse.deploy import endpoints
 from lakehouse.formation import NAMESPACE
 from lakehouse.monitoring_formation import NOTIFIED_WITHIN_S
+from lakehouse.provider import BACKUP_BUCKET
 
 pytestmark = pytest.mark.cluster
 
@@ -267,11 +275,68 @@ def test_a_lost_claim_and_a_failed_volume_are_told_until_they_are_gone(
     assert_in_time(told, wanted, broken, record_property)
 
 
+OLD_S = 3 * 3600.0
+NEWEST_OF_PRESTO = 'lakehouse_backup_newest_timestamp_seconds{kind="velero-presto"}'
+
+
+@contextmanager
+def only_old_backups(lakehouse: Lakehouse, formation: str) -> Iterator[None]:
+    """Let all backups of a formation be hours older than they are, and none be taken, until it is over."""
+    files = RegionStores(lakehouse.region, lakehouse.engine).files(BACKUP_STORE)
+    folder = f"{BACKUP_BUCKET}/{VELERO}/backups"
+    names = {path.split("/")[0] for path in objects_under(files, folder)}
+    paths = [f"{folder}/{name}/velero-backup.json" for name in names if name.startswith(schedule_name(formation))]
+    kept = {path: content_of(files, path) for path in paths}
+    assert kept
+    api = api_client(lakehouse.region.kubeconfig)
+    patch(api, "schedules", schedule_name(formation), {"spec": {"paused": True}})
+    try:
+        for path, content in kept.items():
+            said = json.loads(content)
+            begun = datetime.fromisoformat(said["status"]["startTimestamp"]) - timedelta(seconds=OLD_S)
+            said["status"]["startTimestamp"] = begun.isoformat()
+            write(files, path, json.dumps(said).encode())
+        yield
+    finally:
+        for path, content in kept.items():
+            write(files, path, content)
+        patch(api, "schedules", schedule_name(formation), {"spec": {"paused": False}})
+
+
+def write(files: S3FileSystem, path: str, content: bytes) -> None:
+    """Write an object."""
+    with files.open_output_stream(path, compression=None) as stream:
+        stream.write(content)
+
+
+def test_a_backup_that_is_too_old_is_told_until_there_is_a_younger_one(
+    lakehouse: Lakehouse, operators: Operators, record_property: Record
+) -> None:
+    """Timed from when Prometheus knows how old it is: that it becomes too old it sees by its own clock."""
+    (rule,) = [one for one in operators.rules("BackupTooOld") if one["kind"] == "velero-presto"]
+    wanted = {alert("BackupTooOld", rule)}
+    operators.await_quiet()
+
+    def unknown() -> str | None:
+        found = operators.asked(f"query?query={NEWEST_OF_PRESTO}")["result"]
+        age_s = time.time() - float(found[0]["value"][1]) if found else 0.0
+        return None if age_s >= OLD_S else f"the newest is {age_s:.0f} s old"
+
+    _, before = now()
+    with only_old_backups(lakehouse, "presto"):
+        wait_until("Prometheus to know of the old backup", unknown, deadline_s=120)
+        _, broken = now()
+        told = operators.await_told("alert.firing", wanted, before, NOTIFIED_WITHIN_S + 30)
+    _, mended = now()
+    operators.await_told("alert.resolved", wanted, mended, _MENDED_S)
+    assert_in_time(told, wanted, broken, record_property)
+
+
 def test_every_source_is_scraped_and_both_alertmanagers_are_told(operators: Operators) -> None:
     """By the replica of Prometheus that is asked: all targets up, both Alertmanagers found, no rule in error."""
     targets = operators.asked("targets")["activeTargets"]
     assert {target["labels"]["job"] for target in targets} == {
-        "prometheus", "kube-state-metrics", "load-balancer", "etcd",
+        "prometheus", "kube-state-metrics", "load-balancer", "etcd", "backup",
     }  # fmt: skip
     assert {target["health"] for target in targets} == {"up"}
     assert len(operators.asked("alertmanagers")["activeAlertmanagers"]) == 2

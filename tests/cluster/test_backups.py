@@ -13,6 +13,7 @@ import pytest
 from kubernetes import client
 from lab import Lakehouse, catalogue_of, chaos
 from pyarrow.fs import S3FileSystem
+from pymilvus import MilvusClient
 
 from gameday.errors import ExitCode
 from gameday.regions import api_client
@@ -21,7 +22,7 @@ from lakehouse import hour
 from lakehouse.backup_formation import VELERO
 from lakehouse.backups.kinds import KINDS, kinds_of
 from lakehouse.backups.region_stores import BACKUP_STORE, RegionStores
-from lakehouse.deploy import not_ready
+from lakehouse.deploy import endpoints, not_ready
 from lakehouse.formation import FORMATION_LABEL, NAMESPACE
 from lakehouse.mds_formation import MDS
 from lakehouse.provider import BACKUP_BUCKET
@@ -155,12 +156,45 @@ def test_the_database_goes_back_to_a_moment_by_its_runbook(lakehouse: Lakehouse,
     assert verify(lakehouse, "postgres")[0] == ExitCode.HELD
 
 
+def test_metadata_goes_back_to_a_snapshot_by_its_runbook(lakehouse: Lakehouse, tmp_path: Path) -> None:
+    """A collection of the snapshot is there with all rows that were ever acknowledged; a later one is not."""
+    address = endpoints(lakehouse.region, lakehouse.engine)["milvus"]
+    milvus = MilvusClient(address, timeout=20)
+    made = ("kept_by_snapshot", "made_later")
+    rows = [{"id": number, "vector": [float(number)] * 8} for number in range(20)]
+    milvus.create_collection(made[0], dimension=8, metric_type="L2")
+    milvus.insert(made[0], rows[:10])
+    take(lakehouse, "etcd")
+    milvus.insert(made[0], rows[10:])
+    milvus.create_collection(made[1], dimension=8, metric_type="L2")
+    milvus.insert(made[1], rows)
+    try:
+        arguments = ("--region", lakehouse.region.name, "--runs", str(tmp_path))
+        ran = chaos("runbook", "run", "restore-etcd", *arguments)
+        assert ran.code == ExitCode.HELD, ran.said
+        milvus = MilvusClient(address, timeout=20)
+        assert made[0] in milvus.list_collections()
+        assert made[1] not in milvus.list_collections()
+        found = milvus.query(made[0], filter="id >= 0", output_fields=["id"])
+        assert sorted(row["id"] for row in found) == list(range(20))
+        # and goes on: of the same name is another collection, without the rows of the lost one
+        milvus.create_collection(made[1], dimension=8, metric_type="L2")
+        milvus.insert(made[1], rows[:3])
+        assert len(milvus.query(made[1], filter="id >= 0", output_fields=["id"])) == 3
+    finally:
+        for name in made:
+            milvus.drop_collection(name)
+    take(lakehouse, "etcd")
+    assert verify(lakehouse, "etcd")[0] == ExitCode.HELD
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
         (("restore-formation",), "needs formation: give it as `--set formation=VALUE`"),
         (("restore-formation", "--set", "formation=trino"), "there is no formation 'trino'"),
         (("restore-formation", "--set", "formation=mds", "--set", "backup=none"), "there is no backup none"),
+        (("restore-etcd", "--set", "snapshot=none"), "there is no snapshot none"),
         (("restore-postgres", "--set", "to=yesterday"), "'yesterday' is no moment"),
         (("restore-postgres", "--set", "to=2026-01-31T12:00:00"), "says no time zone"),
         (("restore-postgres", "--set", "to=2026-01-31T12:00:00+00:00"), "the database cannot be restored to"),
