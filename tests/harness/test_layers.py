@@ -115,7 +115,7 @@ def test_what_judges_needs_no_cluster(module: str) -> None:
     assert foreign <= LIBRARIES
 
 
-@pytest.mark.parametrize("service", ["lakehouse.mds", "lakehouse.milvus", "lakehouse.spark"])
+@pytest.mark.parametrize("service", ["lakehouse.backup", "lakehouse.mds", "lakehouse.milvus", "lakehouse.spark"])
 def test_a_service_stands_alone(service: str) -> None:
     """It is copied into an image in which nothing else of ours is but what services have in common."""
     assert not [name for name in imports("lakehouse.serving") if name.split(".")[0] in PACKAGES]
