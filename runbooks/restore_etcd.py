@@ -26,7 +26,8 @@ _RESTORED_DEADLINE_S = 120.0
 _READY_DEADLINE_S = 240.0
 _NOBODY = 65534
 # Messages of the log name the revision of the metadata that they were written with. Those of revisions that are lost
-# must not be taken for ones that are still to come, so the next revision lies beyond any that was ever reached.
+# must not be taken for ones that are still to come, so the next revision lies beyond any that was ever reached, and
+# none before it can be asked for: who asks gets what was restored.
 _BUMP = 1_000_000_000
 # In the pod of one member: what it has is kept beside what is restored, until the next time.
 _RESTORE = """\
@@ -34,7 +35,8 @@ set -eu
 rclone copyto "$FROM" /tmp/snapshot.db
 rm -rf /data/replaced /data/new
 etcdutl snapshot restore /tmp/snapshot.db --data-dir /data/new --name "$MEMBER" --initial-cluster "$CLUSTER" \\
-    --initial-cluster-token milvus --initial-advertise-peer-urls "http://$MEMBER.$SERVICE:2380" --bump-revision "$BUMP"
+    --initial-cluster-token milvus --initial-advertise-peer-urls "http://$MEMBER.$SERVICE:2380" \\
+    --bump-revision "$BUMP" --mark-compacted
 if [ -d /data/etcd ]; then mv /data/etcd /data/replaced; fi
 mv /data/new /data/etcd
 """

@@ -1,11 +1,10 @@
-"""The 'hour' of backups: real time unless declared shorter, and written where each schedule reads it at each turn."""
+"""How the provider's services are told of the declared hour: by a file, which each schedule reads at each turn."""
 
 from __future__ import annotations
 
 from gameday.engine import Engine
 from gameday.errors import UsageError
 
-HOUR_S = 3600.0
 # The provider's services that do something every hour.
 HOURLY = ("postgres", "customer-copy")
 

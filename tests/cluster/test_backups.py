@@ -51,9 +51,13 @@ def stored(lakehouse: Lakehouse) -> S3FileSystem:
 
 def test_every_kind_of_backup_is_verified(lakehouse: Lakehouse) -> None:
     """One of each is taken and restored beside the lakehouse; the status shows its age and its size."""
-    catalogue = catalogue_of(lakehouse)
-    catalogue.create_namespace_if_not_exists("kept")
+    catalogue_of(lakehouse).create_namespace_if_not_exists("kept")
+    milvus = MilvusClient(endpoints(lakehouse.region, lakehouse.engine)["milvus"], timeout=20)
+    milvus.create_collection("backed_up", dimension=8, metric_type="L2")
+    milvus.insert("backed_up", [{"id": number, "vector": [float(number)] * 8} for number in range(10)])
+    milvus.flush("backed_up")
     take(lakehouse)
+    milvus.drop_collection("backed_up")
     code, results = verify(lakehouse)
     assert {one["kind"]: one["problems"] for one in results.values()} == {kind: [] for kind in KINDS}
     assert code == ExitCode.HELD
@@ -165,11 +169,13 @@ def test_metadata_goes_back_to_a_snapshot_by_its_runbook(lakehouse: Lakehouse, t
     milvus.create_collection(made[0], dimension=8, metric_type="L2")
     milvus.insert(made[0], rows[:10])
     take(lakehouse, "etcd")
+    # the schedule may take another any time
+    snapshot = _newest(lakehouse, "etcd")
     milvus.insert(made[0], rows[10:])
     milvus.create_collection(made[1], dimension=8, metric_type="L2")
     milvus.insert(made[1], rows)
     try:
-        arguments = ("--region", lakehouse.region.name, "--runs", str(tmp_path))
+        arguments = ("--region", lakehouse.region.name, "--runs", str(tmp_path), "--set", f"snapshot={snapshot}")
         ran = chaos("runbook", "run", "restore-etcd", *arguments)
         assert ran.code == ExitCode.HELD, ran.said
         milvus = MilvusClient(address, timeout=20)
