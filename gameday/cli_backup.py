@@ -16,7 +16,7 @@ from rich.table import Table
 from gameday.cli_cluster import region_option
 from gameday.cli_errors import ChaosGroup, says_errors
 from gameday.engine import find_engine
-from gameday.errors import ExitCode, HarnessError, UsageError
+from gameday.errors import ExitCode, HarnessError, UsageError, worst
 from gameday.regions import alone_in, region_named
 from lakehouse.backups.backup import Backup, Kind, Verification, too_old
 from lakehouse.backups.kinds import KINDS, kinds_of
@@ -76,6 +76,8 @@ def take(chosen: tuple[str, ...], region: str) -> None:
             click.echo(f"{kind.name}: begun", err=True)
             begun = time.monotonic()
             made = kind.take()
+            if made.problem:
+                raise HarnessError(f"{kind.name}: {made.name} was taken, and is of no use: {made.problem}")
             click.echo(f"{kind.name}: {made.name}, {size_text(made.size_bytes)}, in {time.monotonic() - begun:.0f} s")
 
 
@@ -89,24 +91,32 @@ def verify(chosen: tuple[str, ...], region: str, *, every: bool, as_json: bool) 
     """Restore the newest backup of each KIND (by default of all) into a scratch place, and compare.
 
     Nothing of the lakehouse is touched. The exit code is 1 where a backup is missing, older than its schedule allows,
-    cannot be restored, or holds something else than it should; each is named.
+    cannot be restored, or holds something else than it should; each is named. It is 3 where a kind could not be looked
+    at.
     """
     results: list[dict[str, Any]] = []
+    codes: list[ExitCode] = []
     with alone_in(region_named(region)):
         for kind in _chosen(region, chosen):
-            results += _verified(kind, every=every)
+            try:
+                results += _verified(kind, every=every)
+            except HarnessError as error:
+                results.append(_result(kind, None, Verification("nothing", (f"it was not verified: {error}",)), 0.0))
+                codes.append(ExitCode.HARNESS_ERROR)
     bad = [result for result in results if result["problems"]]
     if as_json:
         click.echo(json.dumps(results, indent=2))
     else:
         _show(results)
         click.echo(f"{len(results) - len(bad)} of {len(results)} backups can be restored and are in time")
-    if bad:
-        raise click.exceptions.Exit(int(ExitCode.BROKEN))
+    broken = ExitCode.BROKEN if len(bad) > len(codes) else ExitCode.HELD
+    raise click.exceptions.Exit(int(worst([*codes, broken])))
 
 
 def _chosen(region: str, names: Sequence[str]) -> list[Kind]:
     found = [kind for kind in kinds_of(region_named(region), find_engine()) if not names or kind.name in names]
+    if not found and not names:
+        raise UsageError(f"nothing is deployed in region {region}: run `chaos lakehouse up` first")
     if missing := sorted(set(names) - {kind.name for kind in found}):
         raise UsageError(f"the lakehouse of region {region} has no backups of {', '.join(missing)}: it is not deployed")
     return found

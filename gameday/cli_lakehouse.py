@@ -12,7 +12,7 @@ from rich.table import Table
 from gameday.cli_cluster import region_option
 from gameday.cli_errors import ChaosGroup, says_errors
 from gameday.engine import find_engine
-from gameday.regions import region_named
+from gameday.regions import alone_in, region_named
 from lakehouse import deploy
 from lakehouse.formation import ImageSource
 from lakehouse.formations import FORMATIONS
@@ -57,7 +57,8 @@ def up(region: str, images: str, names: tuple[str, ...], hour_s: float | None) -
     """Deploy, and wait until everything serves; quick, and changes nothing, where it does already."""
     chosen, engine, started = region_named(region), find_engine(), time.monotonic()
     formations = [formation for formation in FORMATIONS if formation.name in names] or list(FORMATIONS)
-    deploy.up(chosen, engine, formations=formations, source=ImageSource(images), hour_s=hour_s)
+    with alone_in(chosen):
+        deploy.up(chosen, engine, formations=formations, source=ImageSource(images), hour_s=hour_s)
     known = deploy.endpoints(chosen, engine)
     names = tuple(formation.name for formation in (*formations, MONITORING))
     entrances = ", ".join(f"{name} at {known[name]}" for name in names)
@@ -70,7 +71,9 @@ def up(region: str, images: str, names: tuple[str, ...], hour_s: float | None) -
 @says_errors
 def down(region: str) -> None:
     """Remove the formations and the provider's services with all their data; the cluster stays."""
-    deploy.down(region_named(region), find_engine())
+    chosen = region_named(region)
+    with alone_in(chosen):
+        deploy.down(chosen, find_engine())
 
 
 @lakehouse.command()

@@ -138,14 +138,18 @@ class Engine:
         options += [part for key, value in environment.items() for part in ("--env", f"{key}={value}")]
         self.call("create", "--name", name, "--network", network, *options, image, *command)
         for path, content in files.items():
-            local = cache_dir() / f"copy-{os.getpid()}-{name}"
-            local.write_text(content)
-            local.chmod(0o644)
-            try:
-                self.call("cp", str(local), f"{name}:{path}")
-            finally:
-                local.unlink()
+            self.put(name, path, content)
         self.start(name)
+
+    def put(self, name: str, path: str, content: str) -> None:
+        """Write a file into a container, running or not; its folder must be there."""
+        local = cache_dir() / f"copy-{os.getpid()}-{name}"
+        local.write_text(content)
+        local.chmod(0o644)
+        try:
+            self.call("cp", str(local), f"{name}:{path}")
+        finally:
+            local.unlink()
 
 
 def gateway_of(network: Mapping[str, Any]) -> str:

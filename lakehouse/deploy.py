@@ -23,7 +23,7 @@ from lakehouse.applying import apply
 from lakehouse.backup_formation import backup
 from lakehouse.backups.hour import HOURLY, set_hour
 from lakehouse.backups.velero import take_first
-from lakehouse.backups.velero_objects import describe, forget, release, remove_descriptions
+from lakehouse.backups.velero_objects import describe, forget, release, remove_descriptions, remove_scratch
 from lakehouse.formation import (
     CRN_ANNOTATION,
     FORMATION_LABEL,
@@ -78,6 +78,7 @@ def up(
     workers = [node for node in nodes if "control-plane" not in node.name]
     if hour_s is not None:
         hour.declare(region, hour_s)
+    hour.keep_formations(region, [formation.name for formation in formations])
     with step("the provider's services: database, object store, load balancer, store of backups"):
         provided = _provide(region, engine, workers)
         for service in HOURLY:
@@ -199,6 +200,7 @@ def down(region: Region, engine: Engine) -> None:
         if error.status != httpx.codes.NOT_FOUND:
             raise HarnessError(f"the namespace {NAMESPACE} cannot be deleted: {error.reason}") from error
     with step("the formations go"):
+        remove_scratch(api)
         wait_until("the formations to be gone", lambda: _still_there(api), deadline_s=_GONE_DEADLINE_S)
     remove_volumes(api)
     remove_descriptions(api)
@@ -215,6 +217,8 @@ def _still_there(api: client.ApiClient) -> str | None:
         if error.status == httpx.codes.NOT_FOUND:
             return None
         raise
+    # of what was made since, too
+    release(api)
     pods = client.CoreV1Api(api).list_namespaced_pod(NAMESPACE, _request_timeout=10).items
     return f"{len(pods)} pods are left"
 

@@ -23,7 +23,11 @@ NAMESPACE = "lakehouse"
 FORMATION_LABEL = "lakehouse/formation"
 # Of what is deployed beside the formations, and is none: no promise is about it.
 SERVICE_LABEL = "lakehouse/service"
+# Of what Spark makes for one job.
+WORKLOAD_LABEL = "lakehouse/workload"
 CRN_ANNOTATION = "lakehouse/crn"
+# When a runbook rolled pods out anew.
+RESTARTED = "lakehouse/restarted"
 FORMATIONS_ANNOTATION = "lakehouse/formations"
 # What one replica of MDS serves at a time. Of a declared burst of 12 two replicas take 6 each with room to spare; one
 # takes 8.

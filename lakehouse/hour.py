@@ -1,10 +1,12 @@
-"""The "hour" of the backups: how long one is, declared when the lakehouse is deployed.
+"""What of a lakehouse is backed up, and the "hour" of the backups: how long one is, declared when it is deployed.
 
 An hourly backup is waited for by nobody, so the hour may be declared shorter; every schedule and every bound that comes
 from it shrinks with it. It is kept in the region's folder: backups outlive the cluster.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 from gameday.errors import HarnessError, UsageError
 from gameday.regions import Region
@@ -13,6 +15,7 @@ REAL_HOUR_S = 3600.0
 # A base backup, a snapshot and a copy take a few seconds each, and must not follow each other without a pause.
 _SHORTEST_S = 30.0
 _FILE = "hour-seconds"
+_FORMATIONS = "formations"
 
 
 def declare(region: Region, hour_s: float) -> None:
@@ -21,6 +24,18 @@ def declare(region: Region, hour_s: float) -> None:
         raise UsageError(f"an hour of {hour_s:g} s: it may be declared from {_SHORTEST_S:g} to {REAL_HOUR_S:g} s long")
     region.make_folder()
     (region.folder / _FILE).write_text(f"{hour_s:g}\n")
+
+
+def keep_formations(region: Region, names: Sequence[str]) -> None:
+    """Keep which formations of a region are deployed, and so are backed up."""
+    region.make_folder()
+    (region.folder / _FORMATIONS).write_text(",".join(names))
+
+
+def kept_formations(region: Region) -> list[str]:
+    """Return the names of the formations that are deployed in a region; none where there never was one."""
+    path = region.folder / _FORMATIONS
+    return path.read_text().split(",") if path.exists() else []
 
 
 def declared(region: Region) -> float:

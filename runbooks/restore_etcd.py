@@ -15,7 +15,7 @@ from gameday.regions import api_client
 from gameday.waiting import wait_until
 from lakehouse.backup_settings import BACKUP, ETCD_BACKUPS, SNAPSHOTS
 from lakehouse.backups.etcd import EtcdSnapshots
-from lakehouse.deploy import endpoints, not_ready, not_serving
+from lakehouse.deploy import deployed, endpoints, not_ready, not_serving
 from lakehouse.formation import DATA, NAMESPACE, SERVICE_LABEL
 from lakehouse.milvus_formation import ETCD, MEMBERS, MILVUS, NAME, REPLICAS
 from runbooks.runbook import Parameter, Runbook, Situation, Step
@@ -27,22 +27,28 @@ _READY_DEADLINE_S = 240.0
 _NOBODY = 65534
 # Messages of the log name the revision of the metadata that they were written with. Those of revisions that are lost
 # must not be taken for ones that are still to come, so the next revision lies beyond any that was ever reached, and
-# none before it can be asked for: who asks gets what was restored.
-_BUMP = 1_000_000_000
+# none before it can be asked for: who asks gets what was restored. They are counted by milliseconds, so that this holds
+# also for a second restore of the same snapshot.
+_BUMPS_PER_S = 1000
 # In the pod of one member: what it has is kept beside what is restored, until the next time.
 _RESTORE = """\
 set -eu
 rclone copyto "$FROM" /tmp/snapshot.db
-rm -rf /data/replaced /data/new
+rm -rf /data/new
 etcdutl snapshot restore /tmp/snapshot.db --data-dir /data/new --name "$MEMBER" --initial-cluster "$CLUSTER" \\
     --initial-cluster-token milvus --initial-advertise-peer-urls "http://$MEMBER.$SERVICE:2380" \\
     --bump-revision "$BUMP" --mark-compacted
-if [ -d /data/etcd ]; then mv /data/etcd /data/replaced; fi
+if [ -d /data/etcd ]; then
+    rm -rf /data/replaced
+    mv /data/etcd /data/replaced
+fi
 mv /data/new /data/etcd
 """
 
 
 def _choose(situation: Situation) -> str:
+    if MILVUS not in deployed(api_client(situation.region.kubeconfig)):
+        raise UsageError(f"Milvus is not deployed in region {situation.region.name}: run `chaos lakehouse up` first")
     listed = EtcdSnapshots(situation.region, situation.engine).backups()
     whole = [one for one in listed if one.problem is None]
     asked = situation.values["snapshot"]
@@ -70,6 +76,7 @@ def _stop_etcd(situation: Situation) -> str:
 def _restore(situation: Situation) -> str:
     """Restore the same snapshot on the volume of each member, side by side."""
     core = _core(situation)
+    situation.found["bump"] = int(time.time() * _BUMPS_PER_S)
     pods = [_pod(situation, number) for number in range(MEMBERS)]
     names = [pod["metadata"]["name"] for pod in pods]
     _remove(core, names)
@@ -91,7 +98,7 @@ def _pod(situation: Situation, number: int) -> dict[str, Any]:
         "MEMBER": member,
         "SERVICE": ETCD,
         "CLUSTER": ",".join(urls),
-        "BUMP": str(_BUMP),
+        "BUMP": str(situation.found["bump"]),
     }
     container = {
         "name": "restore",

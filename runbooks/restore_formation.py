@@ -12,7 +12,7 @@ from gameday.regions import api_client
 from gameday.waiting import wait_until
 from lakehouse.backups.velero import VeleroBackups
 from lakehouse.deploy import endpoints, not_ready, not_serving
-from lakehouse.formation import FORMATION_LABEL, NAMESPACE, Formation
+from lakehouse.formation import FORMATION_LABEL, NAMESPACE, RESTARTED, Formation
 from lakehouse.formations import FORMATIONS
 from runbooks.runbook import Parameter, Runbook, Situation, Step
 
@@ -56,7 +56,7 @@ def _restart(situation: Situation) -> str:
     apps = client.AppsV1Api(api_client(situation.region.kubeconfig))
     selector = f"{FORMATION_LABEL}={situation.values['formation']}"
     now = datetime.now(UTC).isoformat(timespec="seconds")
-    patch = {"spec": {"template": {"metadata": {"annotations": {"lakehouse/restarted": now}}}}}
+    patch = {"spec": {"template": {"metadata": {"annotations": {RESTARTED: now}}}}}
     names = []
     for item in apps.list_namespaced_deployment(NAMESPACE, label_selector=selector).items:
         apps.patch_namespaced_deployment(item.metadata.name, NAMESPACE, patch)

@@ -95,8 +95,8 @@ _KINDS: dict[str, tuple[str, str, Callable[[str, Stored], float | None]]] = {
 def _of_velero(place: str, formation: str) -> Newest:
     # backups have the name of their schedule, and when they were begun
     found = objects(place)
-    best = Newest()
-    for path in found:
+    # their names end with when they were begun
+    for path in sorted(found, reverse=True):
         name, _, file = path.rpartition("/")
         if file != "velero-backup.json" or not name.startswith(f"formation-{formation}-"):
             continue
@@ -107,9 +107,9 @@ def _of_velero(place: str, formation: str) -> Newest:
         except (ValueError, KeyError, TypeError):
             # a damaged one is no complete one
             continue
-        if complete and begun > best.wall:
-            best = Newest(begun, _size(found, name))
-    return best
+        if complete:
+            return Newest(begun, _size(found, name))
+    return Newest()
 
 
 def _size(found: Mapping[str, Stored], folder: str) -> int:

@@ -18,7 +18,6 @@ from gameday.regions import Region
 from gameday.shell import run
 from gameday.waiting import wait_until
 from lakehouse.backups.backup import Backup, Verification
-from lakehouse.backups.hour import tell
 from lakehouse.backups.postgres_repository import Repository
 from lakehouse.backups.postgres_rows import compared, connections, point_of
 from lakehouse.backups.region_stores import BACKUP_STORE, RegionStores
@@ -210,33 +209,40 @@ def restore_to(region: Region, engine: Engine, wall: float | None = None, deadli
     be before the last transaction that is archived. Raises HarnessError where it cannot be restored: it has what it
     had then; DeadlinePassed where it does not come up.
     """
-    name = RegionStores(region, engine).running(SERVICE).name
+    name = RegionStores(region, engine).name_of(SERVICE)
     target = "newest" if wall is None else datetime.fromtimestamp(wall, UTC).strftime("%Y-%m-%d %H:%M:%S.%f+00")
-    tell(engine, name, "restore-to", target)
+    query = (*_AS_POSTGRES, "psql", "--host=/tmp", "--tuples-only", "--no-align", "--command")
+    # Postgres looks for a commit after the moment, and a database that nobody writes to has none. One that is damaged
+    # need not answer.
+    engine.call("exec", name, *query, "SELECT pg_current_xact_id()", "postgres", check=False)
     begun = time.time()
     engine.call("stop", "--time", "30", name, deadline_s=60)
+    # not before it is down: what is asked for here happens at the next start, whoever starts it
+    engine.put(name, "/etc/lakehouse/restore-to", f"{target}\n")
     engine.start(name)
 
     def look() -> str | None:
         (container,) = engine.inspect(name)
         if not container.running:
-            raise HarnessError(f"{name} cannot be restored to {target}: {_since(engine, name, begun)}")
-        query = (*_AS_POSTGRES, "psql", "--host=/tmp", "--tuples-only", "--no-align", "--command")
+            said = _worst(_since(engine, name, begun))
+            # with what it had
+            engine.start(name)
+            raise HarnessError(f"{name} cannot be restored to {target}: {said}")
         asked = engine.call("exec", name, *query, "SELECT pg_is_in_recovery()", "postgres", check=False).strip()
         return None if asked == "f" else "it is in recovery" if asked else "it does not answer"
 
     wait_until(f"{name} to be restored to {target}", look, deadline_s=deadline_s)
     told = _since(engine, name, begun)
     if "cannot be restored" in told:
-        raise HarnessError(told)
+        raise HarnessError(_worst(told))
 
 
 def _since(engine: Engine, name: str, begun: float) -> str:
-    """Return what a container said that went wrong since a moment."""
+    """Return what a container said since a moment."""
     moment = datetime.fromtimestamp(begun, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     # a program's standard error comes out as the engine's own
     said = run([engine.name, "logs", "--since", moment, name], environment=engine.environment)
-    return _worst(said.stdout + said.stderr)
+    return said.stdout + said.stderr
 
 
 def _worst(told: str) -> str:

@@ -7,6 +7,7 @@ between, and the restore point is where the snapshots are; else it is tried agai
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -23,6 +24,7 @@ from lakehouse.provider import CONSOLE, DATABASE
 DATABASES = (DATABASE, CONSOLE)
 # Each takes some two milliseconds, in which somebody may commit.
 _ATTEMPTS = 200
+_PAUSE_S = 0.005
 
 _SNAPSHOT = "SELECT pg_current_snapshot()::text"
 _TABLES = """\
@@ -64,7 +66,10 @@ def point_of(connect: Connect) -> Iterator[Point]:
             point = f"{name}-{attempt}"
             seen = {_begun(reader) for reader in readers.values()}
             position = _one(writer, "SELECT pg_create_restore_point(%s)", point)
-            if seen == {_one(writer, _SNAPSHOT)}:
+            after = str(_one(writer, _SNAPSHOT))
+            oldest, next_one, *_ = after.split(":")
+            # nobody may be in between: a commit is in the log a moment before others see it
+            if seen == {after} and oldest == next_one:
                 segment = _one(writer, "SELECT pg_walfile_name(%s)", position)
                 # what is in the segment is archived when it is at its end
                 _one(writer, "SELECT pg_switch_wal()")
@@ -72,6 +77,7 @@ def point_of(connect: Connect) -> Iterator[Point]:
                 return
             for reader in readers.values():
                 reader.execute("ROLLBACK")
+            time.sleep(_PAUSE_S)
         raise HarnessError(f"the database was never still for two milliseconds in {_ATTEMPTS} attempts")
 
 

@@ -51,11 +51,13 @@ class RegionStores:
 
     def files(self, service: str) -> S3FileSystem:
         """Return a store as a file system; raises HarnessError where it does not run."""
+        address = self.running(service).address
+        # after that: of a region that is none no keys are made
         keys = self.keys()
         return S3FileSystem(
             access_key=keys.access,
             secret_key=keys.secret,
-            endpoint_override=f"http://{self.running(service).address}:{OBJECT_STORE_PORT}",
+            endpoint_override=f"http://{address}:{OBJECT_STORE_PORT}",
             region=REGION_OF_STORE,
             connect_timeout=_CONNECT_S,
             request_timeout=_REQUEST_S,

@@ -8,7 +8,7 @@ import tarfile
 import time
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
@@ -16,10 +16,8 @@ from io import BytesIO
 from typing import Any
 from uuid import uuid4
 
-import httpx
 import yaml
 from kubernetes import client
-from kubernetes.client.exceptions import ApiException
 from pyarrow.fs import FileInfo
 
 from gameday.engine import Engine
@@ -27,7 +25,7 @@ from gameday.errors import DeadlinePassed, HarnessError
 from gameday.regions import Region, api_client
 from gameday.waiting import wait_until
 from lakehouse.backup_formation import API, VELERO, schedule_name, template
-from lakehouse.backups.backup import Backup, Verification
+from lakehouse.backups.backup import Backup, Verification, too_old
 from lakehouse.backups.region_stores import BACKUP_STORE, RegionStores, content_of, objects_under
 from lakehouse.backups.velero_compare import (
     archived_cluster_objects,
@@ -35,8 +33,8 @@ from lakehouse.backups.velero_compare import (
     differences,
     objects_of,
 )
-from lakehouse.backups.velero_objects import delete, listed, made, patch, read
-from lakehouse.formation import DATA, NAMESPACE, Formation
+from lakehouse.backups.velero_objects import SCRATCH, delete, listed, made, patch, read, remove_namespace
+from lakehouse.formation import DATA, NAMESPACE, RUNNING, Formation
 from lakehouse.hour import declared
 from lakehouse.provider import BACKUP_BUCKET
 
@@ -44,7 +42,8 @@ _BACKUPS = f"{BACKUP_BUCKET}/{VELERO}/backups"
 _DEADLINE_S = 300.0
 # What a restore reads of a backup, by the endings of its files.
 _VOLUMES = "-podvolumebackups.json.gz"
-_NEEDED = (".tar.gz", "-resource-list.json.gz", _VOLUMES)
+_LISTED = "-resource-list.json.gz"
+_NEEDED = (".tar.gz", _LISTED, _VOLUMES)
 _COMPLETED = "Completed"
 _ENDED = (_COMPLETED, "PartiallyFailed", "Failed", "FailedValidation")
 # What a restore leaves alone: what runs, and volumes.
@@ -104,8 +103,17 @@ class VeleroBackups:
             if not whole(content):
                 return f"{archive} is cut short or damaged"
             if ending == _VOLUMES:
-                problem = self._lacking_volumes(content)
+                problem = problem or self._lacking_volumes(content)
+            if ending == _LISTED:
+                problem = problem or self._lacking_parts(content)
         return problem
+
+    def _lacking_parts(self, listing: bytes) -> str | None:
+        """Tell which Deployments and StatefulSets were not there when it was taken, as after an accident."""
+        listed = json.loads(gzip.decompress(listing))
+        there = {name for kind in RUNNING for name in listed.get(f"apps/v1/{kind}", [])}
+        lacking = sorted(part for part in self.formation.parts if f"{NAMESPACE}/{part}" not in there)
+        return f"{', '.join(lacking)} is not in it" if lacking else None
 
     def _lacking_volumes(self, archive: bytes) -> str | None:
         saved = {
@@ -140,7 +148,7 @@ class VeleroBackups:
     def verify(self, backup: Backup, say: Callable[[str], None]) -> Verification:
         """Restore the objects into a scratch namespace, where nothing runs, and compare each with what is there."""
         self._await_known(backup.name)
-        namespace = f"{NAMESPACE}-verify-{uuid4().hex[:6]}"
+        namespace = f"{SCRATCH}{uuid4().hex[:6]}"
         say(f"restore into namespace {namespace}")
         with self._restored(backup.name, namespace) as status:
             if status["phase"] != _COMPLETED:
@@ -150,11 +158,20 @@ class VeleroBackups:
             restored = objects_of(self._api, self.formation.name, namespace)
         there |= cluster_objects_of(self._api, self.formation.name)
         restored |= archived_cluster_objects(self._archived(backup.name), self.formation.name)
-        found = differences(there, restored)
+        found = (*differences(there, restored), *self._other_replicas(backup.name))
         if not restored:
             found = (*found, "nothing was restored")
         volumes = f" ({len(self._volumes)} volumes are in it; their bytes are not compared)" if self._volumes else ""
         return Verification(f"{len(there)} objects{volumes}", found)
+
+    def _other_replicas(self, backup: str) -> list[str]:
+        """Name what would be restored with another number of replicas than the formation has."""
+        return [
+            f"{item['kind']} {item['metadata']['name']} has {item['spec'].get('replicas')} replicas in it"
+            for item in self._archived(backup)
+            if item["kind"] in RUNNING
+            and item["spec"].get("replicas") != self.formation.parts.get(item["metadata"]["name"])
+        ]
 
     @contextmanager
     def _restored(self, backup: str, namespace: str) -> Iterator[Mapping[str, Any]]:
@@ -171,15 +188,14 @@ class VeleroBackups:
             "resourceModifier": {"kind": "configmap", "name": namespace},
         }
         metadata = {"name": namespace, "namespace": NAMESPACE}
-        try:
+        with ExitStack() as left:
+            left.callback(remove_namespace, self._api, namespace)
+            left.callback(core.delete_namespaced_config_map, namespace, NAMESPACE)
+            # by ourselves: what Velero has in the store of a restore goes with its backup
+            left.callback(delete, self._api, "restores", namespace)
+            left.callback(patch, self._api, "restores", namespace, {"metadata": {"finalizers": None}})
             made(self._api, "restores", {"apiVersion": API, "kind": "Restore", "metadata": metadata, "spec": spec})
             yield self._restore_ended(namespace)
-        finally:
-            # by ourselves: what Velero has in the store of a restore goes with its backup
-            patch(self._api, "restores", namespace, {"metadata": {"finalizers": None}})
-            delete(self._api, "restores", namespace)
-            core.delete_namespaced_config_map(namespace, NAMESPACE)
-            self._remove_namespace(namespace)
 
     def _rules(self, backup: str) -> list[dict[str, Any]]:
         """Return what a restore changes so that nothing runs, and no port of a node is asked for twice."""
@@ -263,18 +279,6 @@ class VeleroBackups:
         wait_until(f"{kind} {name} to end", look, deadline_s=_DEADLINE_S)
         return status
 
-    def _remove_namespace(self, namespace: str) -> None:
-        core = client.CoreV1Api(self._api)
-
-        def look() -> str | None:
-            try:
-                core.delete_namespace(namespace)
-            except ApiException as error:
-                return None if error.status == httpx.codes.NOT_FOUND else f"it is being deleted ({error.reason})"
-            return "it is there"
-
-        wait_until(f"namespace {namespace} to be gone", look, deadline_s=_DEADLINE_S)
-
     @cached_property
     def _api(self) -> client.ApiClient:
         return api_client(self.region.kubeconfig)
@@ -285,10 +289,11 @@ class VeleroBackups:
 
 
 def take_first(region: Region, engine: Engine, formations: Sequence[Formation]) -> None:
-    """Take a backup of each formation of which there is none: a schedule takes its first after an hour."""
+    """Take a backup of each formation that has no young one: a schedule takes its first after an hour."""
     for formation in formations:
         kind = VeleroBackups(region, engine, formation)
-        if not any(one.problem is None for one in kind.backups()):
+        whole = [one for one in kind.backups() if one.problem is None]
+        if too_old(whole[-1] if whole else None, kind.every_s, time.time()):
             kind.take()
 
 

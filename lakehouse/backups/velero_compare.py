@@ -8,7 +8,7 @@ from typing import Any
 
 from kubernetes import client
 
-from lakehouse.formation import FORMATION_LABEL, NAMESPACE
+from lakehouse.formation import FORMATION_LABEL, NAMESPACE, RESTARTED, WORKLOAD_LABEL
 
 type Objects = dict[tuple[str, str], dict[str, Any]]
 
@@ -36,7 +36,8 @@ def objects_of(api: client.ApiClient, formation: str, namespace: str) -> Objects
         "Role": access.list_namespaced_role,
         "RoleBinding": access.list_namespaced_role_binding,
     }
-    selector = f"{FORMATION_LABEL}={formation}"
+    # what Spark makes for a job is the job's
+    selector = f"{FORMATION_LABEL}={formation},!{WORKLOAD_LABEL}"
     found: Objects = {}
     for kind, list_ in lists.items():
         for item in list_(namespace, label_selector=selector, _request_timeout=10).items:
@@ -83,6 +84,7 @@ def comparable(kind: str, item: Mapping[str, Any], namespace: str) -> dict[str, 
         }
     if kind in ("Deployment", "StatefulSet"):
         plain["spec"].pop("replicas", None)
+        (plain["spec"]["template"].get("metadata", {}).get("annotations") or {}).pop(RESTARTED, None)
     if kind == "Service":
         for name in _OF_A_SERVICE:
             plain["spec"].pop(name, None)

@@ -8,6 +8,7 @@ from typing import Any
 import httpx
 from kubernetes import client
 from kubernetes.client.exceptions import ApiException
+from urllib3.exceptions import HTTPError
 
 from gameday.errors import HarnessError
 from gameday.waiting import wait_until
@@ -17,6 +18,9 @@ from lakehouse.formation import NAMESPACE, SERVICE_LABEL, Formation
 
 _GROUP, _VERSION = "velero.io", "v1"
 _DEADLINE_S = 30.0
+_GONE_DEADLINE_S = 120.0
+# Begins the name of a namespace into which a backup is restored to be compared.
+SCRATCH = f"{NAMESPACE}-verify-"
 # What Velero wants to clean up itself, which it cannot when it goes too.
 _HELD = ("restores", "backups", "datauploads", "datadownloads", "podvolumerestores", "podvolumebackups")
 
@@ -36,7 +40,9 @@ def describe(api: client.ApiClient) -> None:
 
 
 def _established(item: Any) -> bool:  # noqa: ANN401 - the Kubernetes client carries no types
-    return any(one.type == "Established" and one.status == "True" for one in item.status.conditions or [])
+    return item.metadata.deletion_timestamp is None and any(
+        one.type == "Established" and one.status == "True" for one in item.status.conditions or []
+    )
 
 
 def forget(api: client.ApiClient, formations: Sequence[Formation]) -> None:
@@ -59,6 +65,34 @@ def remove_descriptions(api: client.ApiClient) -> None:
     client.ApiextensionsV1Api(api).delete_collection_custom_resource_definition(label_selector=label)
     client.RbacAuthorizationV1Api(api).delete_collection_cluster_role_binding(label_selector=label)
 
+    def look() -> str | None:
+        kinds = client.ApiextensionsV1Api(api).list_custom_resource_definition(label_selector=label).items
+        return f"{len(kinds)} are there" if kinds else None
+
+    # one made anew at once would go with what it was
+    wait_until("the kinds of Velero's objects to be gone", look, deadline_s=_DEADLINE_S)
+
+
+def remove_scratch(api: client.ApiClient) -> None:
+    """Remove the namespaces that a verification which was killed left behind."""
+    for item in client.CoreV1Api(api).list_namespace(_request_timeout=10).items:
+        if item.metadata.name.startswith(SCRATCH):
+            remove_namespace(api, item.metadata.name)
+
+
+def remove_namespace(api: client.ApiClient, namespace: str) -> None:
+    """Remove a namespace, and wait until it is gone; raises DeadlinePassed where it stays."""
+    core = client.CoreV1Api(api)
+
+    def look() -> str | None:
+        try:
+            core.delete_namespace(namespace)
+        except ApiException as error:
+            return None if error.status == httpx.codes.NOT_FOUND else f"it is being deleted ({error.reason})"
+        return "it is there"
+
+    wait_until(f"namespace {namespace} to be gone", look, deadline_s=_GONE_DEADLINE_S)
+
 
 def listed(api: client.ApiClient, kind: str, label: str = "") -> list[dict[str, Any]]:
     """Return all objects of a kind (`backups`); none where the cluster does not know it."""
@@ -70,6 +104,8 @@ def listed(api: client.ApiClient, kind: str, label: str = "") -> list[dict[str, 
         if error.status == httpx.codes.NOT_FOUND:
             return []
         raise HarnessError(f"Velero's {kind} cannot be listed: {error.reason}") from error
+    except HTTPError as error:
+        raise HarnessError(f"Velero's {kind} cannot be listed: the API server does not answer") from error
     items: list[dict[str, Any]] = found["items"]
     return items
 

@@ -1,5 +1,5 @@
-# Takes a base backup now (`now`), or at once and then every hour, which is as long as a file says. What fails is said
-# and tried again: the database goes on without.
+# Takes a base backup now (`now`), or when an hour is declared and then every hour, which is as long as a file says. What
+# fails is said and tried again: the database goes on without.
 as_postgres="setpriv --reuid=postgres --regid=postgres --init-groups"
 last=/var/lib/postgresql/last-base-backup
 
@@ -34,8 +34,9 @@ fi
 followed=""
 retry=0
 while sleep 1; do
-    hour=3600
-    if [ -s /etc/lakehouse/hour-seconds ]; then read -r hour < /etc/lakehouse/hour-seconds; fi
+    # not before it is declared, which is the last thing that is done to a container that is new
+    [ -s /etc/lakehouse/hour-seconds ] || continue
+    read -r hour < /etc/lakehouse/hour-seconds
     if [ "$hour" != "$followed" ]; then
         # not while the database does not answer
         follow "$hour" 2> /dev/null || continue

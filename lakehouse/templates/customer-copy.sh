@@ -1,5 +1,5 @@
-# The customer's own copy of the bucket with vectors: taken now (`now`), or at once and then as often as a file says.
-# A copy is a folder named by when it was begun; it is whole when complete.json is in it.
+# The customer's own copy of the bucket with vectors: taken now (`now`), or when its interval is declared and then as
+# often as a file says. A copy is a folder named by when it was begun; it is whole when complete.json is in it.
 set -eu -o pipefail
 keep=4
 last=/var/tmp/last-copy
@@ -76,11 +76,12 @@ if [ "${1:-}" = now ]; then
 fi
 trap 'exit 0' TERM INT
 while true; do
-    every=3600
+    # not before it is declared, which is the last thing that is done to a container that is new
+    every=0
     if [ -s /etc/lakehouse/hour-seconds ]; then read -r every < /etc/lakehouse/hour-seconds; fi
     begun=0
     if [ -s $last ]; then read -r begun < $last; fi
-    if ((EPOCHSECONDS >= begun + every)); then
+    if ((every > 0 && EPOCHSECONDS >= begun + every)); then
         now=$EPOCHSECONDS
         if timeout "$COPY_DEADLINE_S" bash "$0" now > /dev/null; then
             echo "$now" > $last

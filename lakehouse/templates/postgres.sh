@@ -32,15 +32,9 @@ SQL
 restore() {
     local target=(--type=default)
     [ "$1" = newest ] || target=(--type=time "--target=$1" --target-action=promote)
-    rm -rf "$home/replaced"
     if [ -d "$data" ]; then mv "$data" "$home/before"; fi
     install -d -o postgres -g postgres -m 700 "$home" "$data"
-    if $as_postgres pgbackrest restore "${target[@]}"; then
-        if [ -d "$home/before" ]; then mv "$home/before" "$home/replaced"; fi
-        # of the line of the log that begins now there is no backup yet
-        rm -f "$home/last-base-backup"
-        return
-    fi
+    if $as_postgres pgbackrest restore "${target[@]}"; then return; fi
     rm -rf "$data"
     if [ -d "$home/before" ]; then mv "$home/before" "$data"; fi
     echo "the database cannot be restored to $1, and stays as it was" >&2
@@ -64,6 +58,21 @@ $as_postgres "$POSTGRES_BIN/postgres" -D "$data" -c listen_addresses='*' -c port
     -c archive_mode=on -c archive_command='pgbackrest archive-push %p' &
 postgres=$!
 trap 'kill -INT $postgres' TERM INT
+# What it had is kept as `before` until what was restored has been read to its end: it comes back at the next start else.
+if [ -d "$home/before" ]; then
+    until [ "$($as_postgres psql --host=/tmp --tuples-only --no-align --command 'SELECT pg_is_in_recovery()' \
+        postgres 2> /dev/null)" = f ]; do
+        kill -0 $postgres 2> /dev/null || {
+            echo "the database cannot be restored, and has what it had at its next start" >&2
+            exit 1
+        }
+        sleep 0.2
+    done
+    rm -rf "$home/replaced"
+    mv "$home/before" "$home/replaced"
+    # of the line of the log that begins now there is no backup yet
+    rm -f "$home/last-base-backup"
+fi
 bash /usr/local/bin/base-backups.sh &
 # once more, as a signal ends the first before Postgres has ended
 wait $postgres || wait $postgres
