@@ -151,7 +151,7 @@ def _filler(apps: client.AppsV1Api) -> dict[str, Any]:
         "name": "filler",
         "image": image,
         "command": ["sleep", "infinity"],
-        "resources": {"requests": {"cpu": "10m", "memory": "1760Mi"}},
+        "resources": {"requests": {"cpu": "10m", "memory": "1472Mi"}},
     }
     labels = {"app.kubernetes.io/name": "filler"}
     spec = {"terminationGracePeriodSeconds": 0, "containers": [container]}
