@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterable
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
 from lakehouse.formation import NAMESPACE, SERVICE_LABEL, FormationValues
 from lakehouse.milvus_formation import ETCD, MEMBERS, ROOT_PATH
-from lakehouse.provider import OBJECT_STORE_PORT, REGION_OF_STORE, VECTOR_BUCKET
+from lakehouse.provider import OBJECT_STORE_PORT, VECTOR_BUCKET, keys, remote
 
 BACKUP = "backup"
 SNAPSHOTS = "etcd-snapshot"
@@ -68,27 +68,6 @@ def snapshot_settings(values: FormationValues) -> list[dict[str, Any]]:
         {"apiVersion": "v1", "kind": "ConfigMap", "metadata": _metadata(), "data": settings},
         {"apiVersion": "v1", "kind": "Secret", "metadata": _metadata(), "type": "Opaque", "stringData": secrets},
     ]
-
-
-def remote(name: str, endpoint: str) -> dict[str, str]:
-    """Return the environment that describes an object store to rclone under a name, but for its keys."""
-    settings = {
-        "TYPE": "s3",
-        "PROVIDER": "Other",
-        "ENDPOINT": endpoint,
-        "REGION": REGION_OF_STORE,
-        "FORCE_PATH_STYLE": "true",
-        # else it makes the bucket first, with rights that versitygw knows nothing of
-        "NO_CHECK_BUCKET": "true",
-    }
-    return {f"RCLONE_CONFIG_{name.upper()}_{key}": value for key, value in settings.items()}
-
-
-def keys(names: Iterable[str], access: str, secret: str) -> Iterable[tuple[str, str]]:
-    """Return the environment with the keys of stores that rclone knows under these names."""
-    for name in names:
-        yield f"RCLONE_CONFIG_{name.upper()}_ACCESS_KEY_ID", access
-        yield f"RCLONE_CONFIG_{name.upper()}_SECRET_ACCESS_KEY", secret
 
 
 def _metadata() -> dict[str, Any]:

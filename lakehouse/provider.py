@@ -8,7 +8,7 @@ is described.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -204,28 +204,18 @@ def backup_store(region: str, image: str, store: Keys) -> ProviderService:
 
 def customer_copy(region: str, image: str, store: Keys) -> ProviderService:
     """Return the customer's own machine, which copies the bucket `vectors` to the store of backups."""
-    remotes = {"live": f"{region}-object-store", "store": f"{region}-backup-store"}
-    environment = {"SOURCE_BUCKET": VECTOR_BUCKET, "COPY_BUCKET": COPY_BUCKET, "COPY_DEADLINE_S": str(COPY_DEADLINE_S)}
-    for name, host in remotes.items():
-        settings = {
-            "TYPE": "s3",
-            "PROVIDER": "Other",
-            "ENDPOINT": f"http://{host}:{OBJECT_STORE_PORT}",
-            "REGION": REGION_OF_STORE,
-            "ACCESS_KEY_ID": store.access,
-            "SECRET_ACCESS_KEY": store.secret,
-            "FORCE_PATH_STYLE": "true",
-            # else it makes the bucket first, with rights that versitygw knows nothing of
-            "NO_CHECK_BUCKET": "true",
-        }
-        environment |= {f"RCLONE_CONFIG_{name.upper()}_{key}": value for key, value in settings.items()}
     return ProviderService(
         name=f"{region}-customer-copy",
         image=image,
         command=("bash", f"{_PROGRAMS}/customer-copy.sh"),
         files=_programs("customer-copy.sh"),
         environment={
-            **environment,
+            "SOURCE_BUCKET": VECTOR_BUCKET,
+            "COPY_BUCKET": COPY_BUCKET,
+            "COPY_DEADLINE_S": str(COPY_DEADLINE_S),
+            **remote("live", f"http://{region}-object-store:{OBJECT_STORE_PORT}"),
+            **remote("store", f"http://{region}-backup-store:{OBJECT_STORE_PORT}"),
+            **dict(keys(("live", "store"), store.access, store.secret)),
             "RCLONE_CONFIG": "/dev/null",
             "RCLONE_RETRIES": "1",
             "RCLONE_LOW_LEVEL_RETRIES": "3",
@@ -233,6 +223,27 @@ def customer_copy(region: str, image: str, store: Keys) -> ProviderService:
         data=False,
         health=Health(command=("true",)),
     )
+
+
+def remote(name: str, endpoint: str) -> dict[str, str]:
+    """Return the environment that describes an object store to rclone under a name, but for its keys."""
+    settings = {
+        "TYPE": "s3",
+        "PROVIDER": "Other",
+        "ENDPOINT": endpoint,
+        "REGION": REGION_OF_STORE,
+        "FORCE_PATH_STYLE": "true",
+        # else it makes the bucket first, with rights that versitygw knows nothing of
+        "NO_CHECK_BUCKET": "true",
+    }
+    return {f"RCLONE_CONFIG_{name.upper()}_{key}": value for key, value in settings.items()}
+
+
+def keys(names: Iterable[str], access: str, secret: str) -> Iterable[tuple[str, str]]:
+    """Return the environment with the keys of stores that rclone knows under these names."""
+    for name in names:
+        yield f"RCLONE_CONFIG_{name.upper()}_ACCESS_KEY_ID", access
+        yield f"RCLONE_CONFIG_{name.upper()}_SECRET_ACCESS_KEY", secret
 
 
 def object_store(region: str, image: str, store: Keys) -> ProviderService:

@@ -14,13 +14,13 @@ from gameday.errors import HarnessError, UsageError
 from gameday.regions import api_client
 from gameday.waiting import wait_until
 from lakehouse.backup_settings import BACKUP, ETCD_BACKUPS, SNAPSHOTS
+from lakehouse.backups.backup import NEWEST, pick
 from lakehouse.backups.etcd import EtcdSnapshots
 from lakehouse.deploy import deployed, endpoints, not_ready, not_serving
 from lakehouse.formation import DATA, NAMESPACE, SERVICE_LABEL
 from lakehouse.milvus_formation import ETCD, MEMBERS, MILVUS, NAME, REPLICAS
 from runbooks.runbook import Parameter, Runbook, Situation, Step
 
-_NEWEST = "newest"
 _STOPPED_DEADLINE_S = 90.0
 _RESTORED_DEADLINE_S = 120.0
 _READY_DEADLINE_S = 240.0
@@ -50,13 +50,12 @@ def _choose(situation: Situation) -> str:
     if MILVUS not in deployed(api_client(situation.region.kubeconfig)):
         raise UsageError(f"Milvus is not deployed in region {situation.region.name}: run `chaos lakehouse up` first")
     listed = EtcdSnapshots(situation.region, situation.engine).backups()
-    whole = [one for one in listed if one.problem is None]
     asked = situation.values["snapshot"]
-    chosen = whole[-1:] if asked == _NEWEST else [one for one in whole if one.name == asked]
-    if not chosen:
+    chosen = pick(listed, asked)
+    if chosen is None:
         raise UsageError(f"there is no snapshot {asked} to restore from: see `chaos backup status etcd`")
-    situation.found["snapshot"] = chosen[0].name
-    return f"{chosen[0].name}, {chosen[0].age_s(time.time()):.0f} s old"
+    situation.found["snapshot"] = chosen.name
+    return f"{chosen.name}, {chosen.age_s(time.time()):.0f} s old"
 
 
 def _stop_milvus(situation: Situation) -> str:
@@ -198,5 +197,5 @@ RESTORE_ETCD = Runbook(
         Step("start-etcd", "sre", "start the members, and wait until they are ready", _start_etcd),
         Step("start-milvus", "sre", "start the replicas, and wait until clients are served", _start_milvus),
     ),
-    parameters=(Parameter("snapshot", "the name of one (`chaos backup status etcd`), or `newest`", _NEWEST),),
+    parameters=(Parameter("snapshot", "the name of one (`chaos backup status etcd`), or `newest`", NEWEST),),
 )

@@ -10,13 +10,13 @@ from kubernetes import client
 from gameday.errors import UsageError
 from gameday.regions import api_client
 from gameday.waiting import wait_until
+from lakehouse.backups.backup import NEWEST, pick
 from lakehouse.backups.velero import VeleroBackups
 from lakehouse.deploy import endpoints, not_ready, not_serving
 from lakehouse.formation import FORMATION_LABEL, NAMESPACE, RESTARTED, Formation
 from lakehouse.formations import FORMATIONS
 from runbooks.runbook import Parameter, Runbook, Situation, Step
 
-_NEWEST = "newest"
 _READY_DEADLINE_S = 240.0
 _SERVING_DEADLINE_S = 120.0
 
@@ -25,16 +25,15 @@ def _choose(situation: Situation) -> str:
     """Find the backup that is asked for among those that can be restored from."""
     formation = _formation(situation)
     listed = VeleroBackups(situation.region, situation.engine, formation).backups()
-    whole = [one for one in listed if one.problem is None]
     asked = situation.values["backup"]
-    chosen = whole[-1:] if asked == _NEWEST else [one for one in whole if one.name == asked]
-    if not chosen:
+    chosen = pick(listed, asked)
+    if chosen is None:
         kind = f"velero-{formation.name}"
         raise UsageError(
             f"there is no backup {asked} to restore {formation.name} from: see `chaos backup status {kind}`"
         )
-    situation.found["backup"] = chosen[0].name
-    return f"{chosen[0].name}, {chosen[0].age_s(time.time()):.0f} s old"
+    situation.found["backup"] = chosen.name
+    return f"{chosen.name}, {chosen.age_s(time.time()):.0f} s old"
 
 
 def _formation(situation: Situation) -> Formation:
@@ -94,6 +93,6 @@ RESTORE_FORMATION = Runbook(
     ),
     parameters=(
         Parameter("formation", f"which one: {', '.join(formation.name for formation in FORMATIONS)}"),
-        Parameter("backup", "the name of a backup (`chaos backup status`), or `newest`", _NEWEST),
+        Parameter("backup", "the name of a backup (`chaos backup status`), or `newest`", NEWEST),
     ),
 )

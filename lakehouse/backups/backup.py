@@ -8,6 +8,8 @@ from typing import Protocol
 
 # A backup takes a while, and begins on the hour of its own clock: later than this it was not taken.
 LATE_FACTOR = 1.5
+# In place of the name of one.
+NEWEST = "newest"
 
 
 @dataclass(frozen=True)
@@ -66,6 +68,13 @@ class Kind(Protocol):
 
         Raises HarnessError where the harness itself failed; a backup that cannot be restored is a problem of it.
         """
+
+
+def pick(listed: Sequence[Backup], asked: str) -> Backup | None:
+    """Return the backup of a name, or the `newest`, of those (oldest first) that can be restored from."""
+    whole = [one for one in listed if one.problem is None]
+    chosen = whole[-1:] if asked == NEWEST else [one for one in whole if one.name == asked]
+    return chosen[0] if chosen else None
 
 
 def too_old(newest: Backup | None, every_s: float, wall: float) -> str | None:

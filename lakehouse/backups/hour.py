@@ -9,7 +9,9 @@ from gameday.errors import UsageError
 HOURLY = ("postgres", "customer-copy")
 
 # A file is there whole or not at all, as it may be read at any moment.
-_WRITE = 'mkdir -p /etc/lakehouse && cd /etc/lakehouse && echo "$1" > "$2.new" && mv "$2.new" "$2"'
+_WRITE = (
+    'mkdir -p /etc/lakehouse && cd /etc/lakehouse && echo "$1" > hour-seconds.new && mv hour-seconds.new hour-seconds'
+)
 
 
 def set_hour(engine: Engine, container: str, hour_s: float) -> None:
@@ -19,9 +21,4 @@ def set_hour(engine: Engine, container: str, hour_s: float) -> None:
     """
     if hour_s < 1:
         raise UsageError(f"an hour of {hour_s} s is too short: it has one second at least")
-    tell(engine, container, "hour-seconds", f"{hour_s:.0f}")
-
-
-def tell(engine: Engine, container: str, name: str, value: str) -> None:
-    """Write a setting of this name where the programs of a running service read it."""
-    engine.call("exec", container, "sh", "-c", _WRITE, "sh", value, name)
+    engine.call("exec", container, "sh", "-c", _WRITE, "sh", f"{hour_s:.0f}")

@@ -19,9 +19,10 @@ from gameday.errors import HarnessError
 from gameday.paths import PROJECT
 from gameday.shell import free_port
 from gameday.waiting import wait_until
-from lakehouse.backup_settings import ETCD_BACKUPS, keys, remote, schedules
+from lakehouse.backup_settings import ETCD_BACKUPS, schedules
 from lakehouse.backups.backup import Backup
 from lakehouse.backups.etcd import Snapshots
+from lakehouse.provider import keys, remote
 from lakehouse.rclone_package import RCLONE, rclone_package
 from nodeimage.programs import etcd_tools
 
