@@ -40,12 +40,14 @@ network_backend = "netavark"
 class Container:
     """What the engine says of one container.
 
-    `pid` is 0 unless it is running; `address` is on the region's network; `started` is when it was last started.
+    `pid` is 0 unless it is running; `address` and `mac_address` are those on the region's network; `started` is when it
+    was last started.
     """
 
     name: str
     state: str
     address: str
+    mac_address: str
     pid: int
     started: datetime
     labels: dict[str, str] = field(default_factory=dict)
@@ -117,10 +119,15 @@ class Engine:
             self.call("rm", "--force", "--volumes", *names, deadline_s=60)
 
     def keep_address(self, network: str, name: str) -> None:
-        """Make a container that runs keep its address on a network over restarts: Podman gives it another else."""
+        """Make a container that runs keep its addresses on a network over restarts: Podman gives it others else.
+
+        Its MAC address too: who talked to it before sends to the old one for minutes after. Docker makes it from the
+        other, or tells the network.
+        """
         (container,) = self.inspect(name)
+        mac = ("--mac-address", container.mac_address) if self.name == "podman" else ()
         self.call("network", "disconnect", network, name)
-        self.call("network", "connect", "--ip", container.address, network, name)
+        self.call("network", "connect", "--ip", container.address, *mac, network, name)
 
     def run_container(
         self,
@@ -167,11 +174,12 @@ def gateway_of(network: Mapping[str, Any]) -> str:
 
 def _container(item: dict[str, Any]) -> Container:
     networks = item["NetworkSettings"].get("Networks") or {}
-    addresses = [network.get("IPAddress", "") for network in networks.values()]
+    connected: dict[str, str] = next((network for network in networks.values() if network.get("IPAddress")), {})
     return Container(
         name=item["Name"].lstrip("/"),
         state=item["State"]["Status"],
-        address=next((address for address in addresses if address), ""),
+        address=connected.get("IPAddress", ""),
+        mac_address=connected.get("MacAddress", ""),
         pid=int(item["State"].get("Pid") or 0),
         started=datetime.fromisoformat(item["State"]["StartedAt"]),
         labels=item["Config"].get("Labels") or {},
