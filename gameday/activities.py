@@ -17,11 +17,11 @@ from gameday.records import (
     ENDED,
     LedgerEntry,
     ReadBack,
+    RecentRequests,
     Recorder,
     Workload,
     WorkloadStep,
     read_ledger,
-    read_requests,
     read_workloads,
     write_read_back,
 )
@@ -118,7 +118,7 @@ def observe(seconds: float, since_fault_s: float = 0.0) -> None:
 def await_recovery(deadline_s: float) -> bool:
     """Wait for 12 s without a failed or slow request of any engine; False after `deadline_s` seconds, a finding."""
     session = current()
-    contract = load_contract(session.contract)
+    contract, requests = load_contract(session.contract), RecentRequests(session.folder)
     _, begun = now()
     session.timeline.append("phase.begin", "harness", phase="recovery")
 
@@ -127,7 +127,7 @@ def await_recovery(deadline_s: float) -> bool:
         _, moment = now()
         if moment - begun < _SUSTAINED_S:
             return f"{moment - begun:.0f} of {_SUSTAINED_S:.0f} s observed"
-        recent = [request for request in read_requests(session.folder) if request.ended >= moment - _SUSTAINED_S]
+        recent = requests.ended_since(moment - _SUSTAINED_S)
         bad = [
             request
             for request in recent

@@ -23,12 +23,11 @@ from gameday.clusters import TOPOLOGY
 from gameday.engine import find_engine
 from gameday.errors import DeadlinePassed, ExitCode, HarnessError
 from gameday.measure import failures
-from gameday.progress_feed import Tail
 from gameday.records import read_ledger, read_read_back, read_requests
 from gameday.regions import alone_in, api_client, check_opt_in, region_named
 from gameday.session import Session, enter, leave
 from gameday.settle import settle
-from gameday.timeline import Timeline, now
+from gameday.timeline import Tails, Timeline, now
 from gameday.topology import load_topology
 from lakehouse.deploy import endpoints
 from lakehouse.milvus_formation import ETCD, KAFKA, NAME
@@ -173,12 +172,10 @@ def _kill(session: Session, part: str, chance: random.Random) -> str:
 
 def _acknowledgements(folder: Path) -> Iterator[float]:
     """Yield the latest moment at which a write was acknowledged (monotonic seconds), each time it is asked for."""
-    tails: dict[Path, Tail] = {}
+    ledger = Tails(folder, "ledger-*.jsonl")
     latest = 0.0
     while True:
-        for path in folder.glob("ledger-*.jsonl"):
-            lines = tails.setdefault(path, Tail(path)).read()
-            latest = max([latest, *(line["mono"] for line in lines if line["state"] == "acknowledged")])
+        latest = max([latest, *(line["mono"] for line in ledger.read() if line["state"] == "acknowledged")])
         yield latest
 
 

@@ -6,7 +6,6 @@ judge will read.
 
 from __future__ import annotations
 
-import json
 import logging
 import threading
 from collections import deque
@@ -14,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from gameday.progress import Progress
-from gameday.timeline import now
+from gameday.timeline import Tails, now
 
 EVERY_S = 1.0
 # a rate over one second jumps about; over five it still follows a fault closely
@@ -24,34 +23,15 @@ STATES = {"zone-power-loss": "lost", "zone-drain": "drained"}
 logger = logging.getLogger(__name__)
 
 
-class Tail:
-    """Reads what was appended to a file of JSON lines since the last time."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._offset = 0
-
-    def read(self) -> list[dict[str, Any]]:
-        """Return the lines that have been completed since; none where there is no file yet."""
-        if not self._path.exists():
-            return []
-        with self._path.open("rb") as file:
-            file.seek(self._offset)
-            complete, newline, _ = file.read().rpartition(b"\n")
-        self._offset += len(complete) + len(newline)
-        return [json.loads(line) for line in complete.splitlines() if line]
-
-
 class Feed:
     """Follows a run folder in a thread of its own, from `start` to `stop`, and tells a display; never raises there."""
 
     def __init__(self, folder: Path, progress: Progress, zones: tuple[str, ...]) -> None:
         """Follow `folder`; all of `zones` are up until the timeline says something else."""
-        self._folder = folder
         self._progress = progress
         self._zones = dict.fromkeys(zones, "up")
-        self._timeline = Tail(folder / "timeline.jsonl")
-        self._requests: dict[Path, Tail] = {}
+        self._timeline = Tails(folder, "timeline.jsonl")
+        self._requests = Tails(folder, "requests-*.jsonl")
         self._ended: deque[tuple[float, bool]] = deque()
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._follow, name="progress-feed", daemon=True)
@@ -78,11 +58,10 @@ class Feed:
         for event in self._timeline.read():
             self._tell_event(event)
         self._progress.zones(self._zones)
-        for path in self._folder.glob("requests-*.jsonl"):
-            for line in self._requests.setdefault(path, Tail(path)).read():
-                if line["outcome"] != "unfinished":
-                    self._ended.append((line["ended"], line["outcome"] != "ok"))
-        if not self._requests:
+        for line in self._requests.read():
+            if line["outcome"] != "unfinished":
+                self._ended.append((line["ended"], line["outcome"] != "ok"))
+        if not self._requests.files:
             return
         since = now()[1] - RATE_WINDOW_S
         self._ended = deque(item for item in self._ended if item[0] >= since)

@@ -47,12 +47,15 @@ class ProviderRole:
                 self._session.timeline.append("error", "harness", where="provider", message=str(error).splitlines()[0])
 
     def _look(self) -> None:
-        running = {item.name for item in self._session.region.nodes(self._session.engine) if item.running}
         nodes = self._session.core.list_node(_request_timeout=5).items
-        dead = {node.metadata.name for node in nodes if not is_ready(node) and node.metadata.name not in running}
+        lost = {node.metadata.name for node in nodes if not is_ready(node)}
+        dead = lost - self._running() if lost else lost
         _, moment = now()
         self._since = {name: self._since.get(name, moment) for name in dead}
         for name, since in self._since.items():
             if moment - since >= NODE_REMOVAL_DELAY_S:
                 self._session.core.delete_node(name)
                 self._session.timeline.append("provider.act", "provider", act="node-removed", node=name)
+
+    def _running(self) -> set[str]:
+        return {item.name for item in self._session.region.nodes(self._session.engine) if item.running}

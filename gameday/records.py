@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from gameday.timeline import JsonLines, read_json_lines
+from gameday.timeline import JsonLines, Tails, read_json_lines
 
 Outcome = Literal["ok", "error", "dropped", "unfinished"]
 LedgerState = Literal["attempted", "acknowledged", "unknown", "rejected"]
@@ -194,6 +194,20 @@ def _read(folder: Path, pattern: str) -> list[dict[str, Any]]:
 def read_requests(folder: Path) -> list[Request]:
     """Return all requests of all processes of a run, ordered by their intended start."""
     return sorted((Request(**line) for line in _read(folder, "requests-*.jsonl")), key=lambda item: item.intended)
+
+
+class RecentRequests:
+    """Follows the requests of a run while it goes on, and keeps no more of them than were asked for last."""
+
+    def __init__(self, folder: Path) -> None:
+        self._tails = Tails(folder, "requests-*.jsonl")
+        self._kept: list[Request] = []
+
+    def ended_since(self, mono: float) -> list[Request]:
+        """Return those that ended at a moment or later; each call must name one that is no earlier than the last."""
+        self._kept += [Request(**line) for line in self._tails.read()]
+        self._kept = [request for request in self._kept if request.ended >= mono]
+        return self._kept
 
 
 def read_ledger(folder: Path) -> list[LedgerEntry]:

@@ -76,6 +76,32 @@ def read_json_lines(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in lines[:-1] if line]
 
 
+class Tails:
+    """Reads what was appended to the files of JSON lines in a folder since the last time."""
+
+    def __init__(self, folder: Path, pattern: str) -> None:
+        """Read the files of `folder` that match `pattern`, also those that are not there yet."""
+        self._folder, self._pattern = folder, pattern
+        self._offsets: dict[Path, int] = {}
+
+    @property
+    def files(self) -> int:
+        """How many files there were when it was last read."""
+        return len(self._offsets)
+
+    def read(self) -> list[dict[str, Any]]:
+        """Return the lines that have been completed since, those of one file in their order."""
+        found: list[dict[str, Any]] = []
+        for path in sorted(self._folder.glob(self._pattern)):
+            offset = self._offsets.setdefault(path, 0)
+            with path.open("rb") as file:
+                file.seek(offset)
+                complete, newline, _ = file.read().rpartition(b"\n")
+            self._offsets[path] = offset + len(complete) + len(newline)
+            found += [json.loads(line) for line in complete.splitlines() if line]
+        return found
+
+
 class Timeline:
     """Writes and reads the timeline of one run."""
 

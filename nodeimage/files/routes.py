@@ -75,7 +75,8 @@ def follow() -> None:
     with open_api("/api/v1/nodes") as answer:
         listing = json.load(answer)
     nodes = {node["metadata"]["name"]: node for node in listing["items"]}
-    apply(wanted_routes(nodes.values()))
+    applied = wanted_routes(nodes.values())
+    apply(applied)
     version = listing["metadata"]["resourceVersion"]
     with open_api(f"/api/v1/nodes?watch=true&resourceVersion={version}&timeoutSeconds=25") as stream:
         for line in stream:
@@ -86,7 +87,10 @@ def follow() -> None:
                 nodes[event["object"]["metadata"]["name"]] = event["object"]
             else:
                 return
-            apply(wanted_routes(nodes.values()))
+            # most changes of a node are no change of its address
+            if (wanted := wanted_routes(nodes.values())) != applied:
+                apply(wanted)
+                applied = wanted
 
 
 while True:
