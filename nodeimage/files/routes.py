@@ -75,8 +75,7 @@ def follow() -> None:
     with open_api("/api/v1/nodes") as answer:
         listing = json.load(answer)
     nodes = {node["metadata"]["name"]: node for node in listing["items"]}
-    applied = wanted_routes(nodes.values())
-    apply(applied)
+    apply(wanted_routes(nodes.values()))
     version = listing["metadata"]["resourceVersion"]
     with open_api(f"/api/v1/nodes?watch=true&resourceVersion={version}&timeoutSeconds=25") as stream:
         for line in stream:
@@ -87,10 +86,7 @@ def follow() -> None:
                 nodes[event["object"]["metadata"]["name"]] = event["object"]
             else:
                 return
-            # most changes of a node are no change of its address
-            if (wanted := wanted_routes(nodes.values())) != applied:
-                apply(wanted)
-                applied = wanted
+            apply(wanted_routes(nodes.values()))
 
 
 while True:
