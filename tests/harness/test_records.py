@@ -12,20 +12,20 @@ def _request(ended: float) -> Request:
 
 
 def test_what_ended_of_late_is_found_in_the_files_of_all_processes(tmp_path: Path) -> None:
-    """What was written since the last look is there, what is too old is not, half a line is when it is whole."""
+    """What was written since the last look is there, once; what is too old is not, half a line is when it is whole."""
     requests = RecentRequests(tmp_path)
     assert requests.ended_since(0.0) == []
     first, second = Recorder(tmp_path, "1"), Recorder(tmp_path, "2")
     for recorder, ended in ((first, 1.0), (second, 2.0), (first, 3.0)):
         recorder.request(_request(ended))
-    assert {request.ended for request in requests.ended_since(1.5)} == {2.0, 3.0}
+    assert sorted(request.ended for request in requests.ended_since(1.5)) == [2.0, 3.0]
     line = (tmp_path / "requests-2.jsonl").read_text().splitlines()[0]
     with (tmp_path / "requests-3.jsonl").open("w") as half:
         half.write(line[:20])
         half.flush()
         second.request(_request(4.0))
-        assert {request.ended for request in requests.ended_since(3.0)} == {3.0, 4.0}
+        assert sorted(request.ended for request in requests.ended_since(3.0)) == [3.0, 4.0]
         half.write(f"{line[20:].replace('2.0', '5.0')}\n")
-    assert {request.ended for request in requests.ended_since(3.5)} == {4.0, 5.0}
+    assert sorted(request.ended for request in requests.ended_since(3.5)) == [4.0, 5.0]
     first.close()
     second.close()
