@@ -139,21 +139,21 @@ class Log:
     def end(self) -> int:
         """Return the offset that the next message gets; raises LogError where the log does not answer."""
         deadline = time.monotonic() + _END_DEADLINE_S
-        with self._asking:
-            while True:
-                try:
+        while True:
+            try:
+                with self._asking:
                     left_s = max(deadline - time.monotonic(), 0.001)
                     marks = self._asker.get_watermark_offsets(self._partition, timeout=left_s)
-                except KafkaException as error:
-                    # who has just become the leader does not know it until the others have caught up with it
-                    new = error.args[0].code() == KafkaError.OFFSET_NOT_AVAILABLE
-                    if not new or time.monotonic() >= deadline:
-                        raise LogError(f"the log did not say where it ends: {error.args[0]}") from error
-                    time.sleep(_LEADER_PAUSE_S)
-                    continue
-                if marks is None:
-                    raise LogError(f"the log did not say where it ends for {_END_DEADLINE_S:g} s")
-                return int(marks[1])
+            except KafkaException as error:
+                # who has just become the leader does not know it until the others have caught up with it
+                new = error.args[0].code() == KafkaError.OFFSET_NOT_AVAILABLE
+                if not new or time.monotonic() >= deadline:
+                    raise LogError(f"the log did not say where it ends: {error.args[0]}") from error
+                time.sleep(_LEADER_PAUSE_S)
+                continue
+            if marks is None:
+                raise LogError(f"the log did not say where it ends for {_END_DEADLINE_S:g} s")
+            return int(marks[1])
 
     def read(self, offset: int) -> Iterator[Record | None]:
         """Yield the messages from an offset on for ever, None where none came for half a second.
