@@ -20,6 +20,7 @@ from nodeimage.programs import velero_programs
 
 NAME = backup_settings.BACKUP
 VELERO = "velero"
+NODE_AGENT = "node-agent"
 # What it tells Prometheus, and by which one sees that it runs.
 PORT, NODE_PORT = 8085, 30085
 LOCATION = "default"

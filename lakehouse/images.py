@@ -101,7 +101,7 @@ def lakehouse_images(scratch: Path, wanted: Collection[str]) -> list[Image]:
         mds_reference(): ((mds_packages,), mds_image),
         presto_reference(): ((presto_packages,), presto_image),
         spark_reference(): ((mds_packages, spark_packages), spark_image),
-        milvus_reference(): ((milvus_packages, kafka_packages, node_programs), milvus_image),
+        milvus_reference(): ((milvus_packages, kafka_packages, node_programs, etcd_tools), milvus_image),
         monitoring_reference(): ((monitoring_packages, state_metrics_program), monitoring_image),
         backup_reference(): ((rclone_package, velero_programs, etcd_tools), backup_image),
     }

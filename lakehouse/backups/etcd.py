@@ -41,6 +41,21 @@ _READ = ("sh", "-c", _SCRIPT, "sh")
 type InPod = Callable[[Sequence[str]], str]
 
 
+def living_contents(in_pod: InPod, revision: int) -> Contents:
+    """Return what the living etcd holds at a revision; raises HarnessError, ValueError or KeyError where none says."""
+    return Contents.of_answer(in_pod((*_READ, str(revision))).encode())
+
+
+def differing_keys(live: Contents, restored: Contents) -> list[str]:
+    """Name the first keys that were not restored, or other than the living etcd has them."""
+    found = [f"the key {key} was not restored" for key in sorted(set(live.keys) - set(restored.keys))]
+    found += [f"the key {key} was restored, and etcd had none" for key in sorted(set(restored.keys) - set(live.keys))]
+    both = sorted(set(live.keys) & set(restored.keys))
+    found += [f"the key {key} has another value or revision" for key in both if live.keys[key] != restored.keys[key]]
+    more = [f"and {len(found) - _SHOWN} more keys differ"] if len(found) > _SHOWN else []
+    return [*found[:_SHOWN], *more]
+
+
 @dataclass(frozen=True)
 class Snapshots:
     """The snapshots in a store of backups.
@@ -130,11 +145,11 @@ class Snapshots:
                 f"restored are {len(restored.keys)} keys, and they are not the {manifest.keys} that etcd held then"
             )
         try:
-            live = Contents.of_answer(self.in_pod((*_READ, str(manifest.revision))).encode())
+            live = living_contents(self.in_pod, manifest.revision)
         except (HarnessError, ValueError, KeyError) as error:
             said = " ".join(str(error).split())[-160:]
             return f"{len(restored.keys)} keys with the digest of the snapshot (the living etcd: {said})", problems
-        problems += _differing(live, restored)
+        problems += differing_keys(live, restored)
         return f"{len(live.keys)} keys with the living etcd at revision {manifest.revision}", problems
 
     def _referenced(self, manifest: Manifest, restored: Contents) -> tuple[str, list[str]]:
@@ -200,15 +215,6 @@ def _wrong(manifest: Manifest, file: Path) -> list[str]:
     except (HarnessError, ValueError, KeyError) as error:
         return [f"etcdutl cannot read {SNAPSHOT}: {error}"]
     return [] if found == manifest.hash else [f"the hash of {SNAPSHOT} is {found} and was {manifest.hash}"]
-
-
-def _differing(live: Contents, restored: Contents) -> list[str]:
-    found = [f"the key {key} was not restored" for key in sorted(set(live.keys) - set(restored.keys))]
-    found += [f"the key {key} was restored, and etcd had none" for key in sorted(set(restored.keys) - set(live.keys))]
-    both = sorted(set(live.keys) & set(restored.keys))
-    found += [f"the key {key} has another value or revision" for key in both if live.keys[key] != restored.keys[key]]
-    more = [f"and {len(found) - _SHOWN} more keys differ"] if len(found) > _SHOWN else []
-    return [*found[:_SHOWN], *more]
 
 
 def _moment(name: str) -> float | None:

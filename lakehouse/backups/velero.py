@@ -7,7 +7,7 @@ import json
 import tarfile
 import time
 import zlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -26,6 +26,7 @@ from gameday.regions import Region, api_client
 from gameday.waiting import wait_until
 from lakehouse.backup_formation import API, VELERO, schedule_name, template
 from lakehouse.backups.backup import Backup, Verification, too_old
+from lakehouse.backups.backup_pod import BackupPod
 from lakehouse.backups.region_stores import BACKUP_STORE, RegionStores, content_of, objects_under
 from lakehouse.backups.velero_compare import (
     archived_cluster_objects,
@@ -34,6 +35,7 @@ from lakehouse.backups.velero_compare import (
     objects_of,
 )
 from lakehouse.backups.velero_objects import SCRATCH, delete, listed, made, patch, read, remove_namespace
+from lakehouse.backups.velero_volumes import ScratchVolumes, saved_volumes
 from lakehouse.formation import DATA, NAMESPACE, RUNNING, Formation
 from lakehouse.hour import declared
 from lakehouse.provider import BACKUP_BUCKET
@@ -148,36 +150,46 @@ class VeleroBackups:
     def verify(self, backup: Backup, say: Callable[[str], None]) -> Verification:
         """Restore the objects into a scratch namespace, where nothing runs, and compare each with what is there."""
         self._await_known(backup.name)
+        archived = list(self._archived(backup.name))
         namespace = f"{SCRATCH}{uuid4().hex[:6]}"
         say(f"restore into namespace {namespace}")
-        with self._restored(backup.name, namespace) as status:
+        with self._restored(backup.name, namespace, archived) as status:
             if status["phase"] != _COMPLETED:
                 return Verification("nothing", (f"it cannot be restored: {_why(status)}",))
             say("compare object by object")
             there = objects_of(self._api, self.formation.name, NAMESPACE)
             restored = objects_of(self._api, self.formation.name, namespace)
+            bytes_ = self._verify_volumes(backup, namespace, say)
         there |= cluster_objects_of(self._api, self.formation.name)
-        restored |= archived_cluster_objects(self._archived(backup.name), self.formation.name)
-        found = (*differences(there, restored), *self._other_replicas(backup.name))
+        restored |= archived_cluster_objects(archived, self.formation.name)
+        found = (*differences(there, restored), *self._other_replicas(archived), *bytes_.problems)
         if not restored:
             found = (*found, "nothing was restored")
-        volumes = f" ({len(self._volumes)} volumes are in it; their bytes are not compared)" if self._volumes else ""
-        return Verification(f"{len(there)} objects{volumes}", found)
+        return Verification(f"{len(there)} objects{bytes_.compared}", found)
 
-    def _other_replicas(self, backup: str) -> list[str]:
+    def _verify_volumes(self, backup: Backup, namespace: str, say: Callable[[str], None]) -> Verification:
+        """Restore the volumes of a backup and compare their bytes, where the formation has some."""
+        if not self.formation.stateful:
+            return Verification("", ())
+        listing = gzip.decompress(content_of(self._files, f"{_BACKUPS}/{backup.name}/{backup.name}{_VOLUMES}"))
+        scratch = ScratchVolumes(self._api, BackupPod(self.region).run, namespace, backup.taken_wall)
+        done = scratch.verify(saved_volumes(json.loads(listing)), say)
+        return Verification(f", volumes ({done.compared})", done.problems)
+
+    def _other_replicas(self, archived: Sequence[dict[str, Any]]) -> list[str]:
         """Name what would be restored with another number of replicas than the formation has."""
         return [
             f"{item['kind']} {item['metadata']['name']} has {item['spec'].get('replicas')} replicas in it"
-            for item in self._archived(backup)
+            for item in archived
             if item["kind"] in RUNNING
             and item["spec"].get("replicas") != self.formation.parts.get(item["metadata"]["name"])
         ]
 
     @contextmanager
-    def _restored(self, backup: str, namespace: str) -> Iterator[Mapping[str, Any]]:
+    def _restored(self, backup: str, namespace: str, archived: Sequence[dict[str, Any]]) -> Iterator[Mapping[str, Any]]:
         """Restore a backup into a namespace and yield how that ended; both are removed again."""
         core = client.CoreV1Api(self._api)
-        rules = yaml.safe_dump({"version": "v1", "resourceModifierRules": self._rules(backup)})
+        rules = yaml.safe_dump({"version": "v1", "resourceModifierRules": _rules(archived)})
         core.create_namespaced_config_map(NAMESPACE, {"metadata": {"name": namespace}, "data": {"rules.yaml": rules}})
         spec = {
             "backupName": backup,
@@ -196,29 +208,6 @@ class VeleroBackups:
             left.callback(patch, self._api, "restores", namespace, {"metadata": {"finalizers": None}})
             made(self._api, "restores", {"apiVersion": API, "kind": "Restore", "metadata": metadata, "spec": spec})
             yield self._restore_ended(namespace)
-
-    def _rules(self, backup: str) -> list[dict[str, Any]]:
-        """Return what a restore changes so that nothing runs, and no port of a node is asked for twice."""
-        stopped = {"operation": "replace", "path": "/spec/replicas", "value": "0"}
-        rules = [
-            {"conditions": {"groupResource": kind}, "patches": [stopped]}
-            for kind in ("deployments.apps", "statefulsets.apps")
-        ]
-        for name, ports in self._node_ports(backup).items():
-            removed = [{"operation": "remove", "path": f"/spec/ports/{number}/nodePort"} for number in ports]
-            conditions = {"groupResource": "services", "resourceNameRegex": f"^{name}$"}
-            rules.append({"conditions": conditions, "patches": removed})
-        return rules
-
-    def _node_ports(self, backup: str) -> dict[str, list[int]]:
-        """Return, for each service in a backup, which of its ports ask for one of the nodes'."""
-        found: dict[str, list[int]] = {}
-        for item in self._archived(backup):
-            if item["kind"] == "Service":
-                ports = [number for number, port in enumerate(item["spec"]["ports"]) if port.get("nodePort")]
-                if ports:
-                    found[item["metadata"]["name"]] = ports
-        return found
 
     def _archived(self, backup: str) -> Iterator[dict[str, Any]]:
         """Yield the objects of a backup, as its archive has them."""
@@ -295,6 +284,23 @@ def take_first(region: Region, engine: Engine, formations: Sequence[Formation]) 
         whole = [one for one in kind.backups() if one.problem is None]
         if too_old(whole[-1] if whole else None, kind.every_s, time.time()):
             kind.take()
+
+
+def _rules(archived: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return what a restore changes so that nothing runs, and no port of a node is asked for twice."""
+    stopped = {"operation": "replace", "path": "/spec/replicas", "value": "0"}
+    rules = [
+        {"conditions": {"groupResource": kind}, "patches": [stopped]}
+        for kind in ("deployments.apps", "statefulsets.apps")
+    ]
+    for item in archived:
+        ports = item["spec"]["ports"] if item["kind"] == "Service" else []
+        asked = [number for number, port in enumerate(ports) if port.get("nodePort")]
+        if asked:
+            removed = [{"operation": "remove", "path": f"/spec/ports/{number}/nodePort"} for number in asked]
+            conditions = {"groupResource": "services", "resourceNameRegex": f"^{item['metadata']['name']}$"}
+            rules.append({"conditions": conditions, "patches": removed})
+    return rules
 
 
 def _wall(text: str) -> float:

@@ -21,8 +21,9 @@ _DEADLINE_S = 30.0
 _GONE_DEADLINE_S = 120.0
 # Begins the name of a namespace into which a backup is restored to be compared.
 SCRATCH = f"{NAMESPACE}-verify-"
+RESTORES_OF_VOLUMES = "podvolumerestores"
 # What Velero wants to clean up itself, which it cannot when it goes too.
-_HELD = ("restores", "backups", "datauploads", "datadownloads", "podvolumerestores", "podvolumebackups")
+_HELD = ("restores", "backups", "datauploads", "datadownloads", RESTORES_OF_VOLUMES, "podvolumebackups")
 
 
 def describe(api: client.ApiClient) -> None:
@@ -74,7 +75,10 @@ def remove_descriptions(api: client.ApiClient) -> None:
 
 
 def remove_scratch(api: client.ApiClient) -> None:
-    """Remove the namespaces that a verification which was killed left behind."""
+    """Remove what a verification that was killed left behind: its namespaces, and what it asked node agents for."""
+    for item in listed(api, RESTORES_OF_VOLUMES):
+        if item["metadata"]["name"].startswith(SCRATCH):
+            delete(api, RESTORES_OF_VOLUMES, item["metadata"]["name"])
     for item in client.CoreV1Api(api).list_namespace(_request_timeout=10).items:
         if item.metadata.name.startswith(SCRATCH):
             remove_namespace(api, item.metadata.name)
