@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import json
 import tempfile
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ from typing import Any
 
 from kubernetes import client
 
-from gameday.errors import HarnessError
+from gameday.errors import DeadlinePassed, HarnessError
 from gameday.shell import run
 from gameday.waiting import wait_until
 from lakehouse.backup import kafka_files
@@ -34,8 +35,9 @@ from nodeimage.programs import etcd_tools
 
 _ENDED = ("Completed", "Failed", "Canceled")
 _DEADLINE_S = 300.0
-# The name that node agents look for before they fill a pod's volume: Velero's own.
+# Velero's own names: of the container that node agents wait for, and of the label with the pod that a volume is for.
 _WAITS = "restore-wait"
+_POD = "velero.io/pod-uid"
 _RESTORED = "/restored"
 # Where in its volume each engine keeps its files, as its manifest says.
 _KAFKA_FOLDER, _ETCD_SNAPSHOT = "kafka", "snapshot.db"
@@ -87,8 +89,9 @@ class ScratchVolumes:
             for volume in volumes:
                 left.callback(delete, self.api, RESTORES_OF_VOLUMES, self._name(volume))
                 self._begin(volume)
+            until = time.monotonic() + _DEADLINE_S
             for volume in volumes:
-                if problem := self._restored(volume):
+                if problem := self._restored(volume, until - time.monotonic()):
                     problems.append(f"the volume of {volume.pod} cannot be restored: {problem}")
                     continue
                 say(f"compare the volume of {volume.pod}")
@@ -104,9 +107,9 @@ class ScratchVolumes:
         """Make the pod that gets a volume, and ask for the volume."""
         agent = client.AppsV1Api(self.api).read_namespaced_daemon_set(NODE_AGENT, NAMESPACE)
         pod = _pod(volume.pod, agent.spec.template.spec.containers[0].image)
-        client.CoreV1Api(self.api).create_namespaced_pod(self.namespace, pod)
+        uid = client.CoreV1Api(self.api).create_namespaced_pod(self.namespace, pod).metadata.uid
         spec = {
-            "pod": {"kind": "Pod", "namespace": self.namespace, "name": volume.pod},
+            "pod": {"kind": "Pod", "namespace": self.namespace, "name": volume.pod, "uid": uid},
             "volume": volume.volume,
             "snapshotID": volume.snapshot,
             "repoIdentifier": volume.repository,
@@ -114,14 +117,15 @@ class ScratchVolumes:
             "backupStorageLocation": volume.location,
             "sourceNamespace": NAMESPACE,
         }
-        metadata = {"name": self._name(volume), "namespace": NAMESPACE}
+        # by its label the agent of the node finds it once the pod waits there
+        metadata = {"name": self._name(volume), "namespace": NAMESPACE, "labels": {_POD: uid}}
         made(
             self.api,
             RESTORES_OF_VOLUMES,
             {"apiVersion": API, "kind": "PodVolumeRestore", "metadata": metadata, "spec": spec},
         )
 
-    def _restored(self, volume: SavedVolume) -> str | None:
+    def _restored(self, volume: SavedVolume, left_s: float) -> str | None:
         """Wait until a volume is there; tell why it is not, None where it is."""
         status: dict[str, Any] = {}
 
@@ -129,7 +133,10 @@ class ScratchVolumes:
             status.update(read(self.api, RESTORES_OF_VOLUMES, self._name(volume)).get("status") or {})
             return None if status.get("phase") in _ENDED else str(status.get("phase") or "it has not begun")
 
-        wait_until(f"the volume of {volume.pod} to be restored", look, deadline_s=_DEADLINE_S)
+        try:
+            wait_until(f"the volume of {volume.pod} to be restored", look, deadline_s=max(left_s, 1.0))
+        except DeadlinePassed as error:
+            return str(error)
         return None if status["phase"] == "Completed" else f"{status['phase']}, {status.get('message', '')}"
 
     def _compare(self, volume: SavedVolume) -> Verification:
