@@ -11,6 +11,7 @@ import base64
 import json
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -82,7 +83,7 @@ class ScratchVolumes:
 
     def verify(self, volumes: Sequence[SavedVolume], say: Callable[[str], None]) -> Verification:
         """Restore each and compare it; raises HarnessError where the harness itself failed."""
-        compared: list[str] = []
+        counted: Counter[str] = Counter()
         problems: list[str] = []
         with ExitStack() as left:
             say(f"restore {len(volumes)} volumes into pods of their own")
@@ -95,10 +96,11 @@ class ScratchVolumes:
                     problems.append(f"the volume of {volume.pod} cannot be restored: {problem}")
                     continue
                 say(f"compare the volume of {volume.pod}")
-                done = self._compare(volume)
-                compared.append(f"{volume.pod}: {done.compared}")
-                problems += [f"the volume of {volume.pod}: {one}" for one in done.problems]
-        return Verification("; ".join(compared), tuple(problems))
+                counts, found = self._compare(volume.pod)
+                counted.update({"volumes": 1, **counts})
+                problems += [f"the volume of {volume.pod}: {one}" for one in found]
+        compared = ", ".join(f"{count} {what}" for what, count in counted.items())
+        return Verification(compared or "no volume", tuple(problems))
 
     def _name(self, volume: SavedVolume) -> str:
         return f"{self.namespace}-{volume.pod}"
@@ -139,15 +141,16 @@ class ScratchVolumes:
             return str(error)
         return None if status["phase"] == "Completed" else f"{status['phase']}, {status.get('message', '')}"
 
-    def _compare(self, volume: SavedVolume) -> Verification:
-        part = volume.pod.rpartition("-")[0]
+    def _compare(self, pod: str) -> tuple[Mapping[str, int], Sequence[str]]:
+        """Return how much of a pod's volume was compared, of what, and what is wrong with it."""
+        part = pod.rpartition("-")[0]
         if part == KAFKA:
-            return self._compare_kafka(volume.pod)
+            return self._compare_kafka(pod)
         if part == ETCD:
-            return self._compare_etcd(volume.pod)
-        raise HarnessError(f"nobody knows how the volume of {volume.pod} is compared")
+            return self._compare_etcd(pod)
+        raise HarnessError(f"nobody knows how the volume of {pod} is compared")
 
-    def _compare_kafka(self, pod: str) -> Verification:
+    def _compare_kafka(self, pod: str) -> tuple[Mapping[str, int], Sequence[str]]:
         """Compare the segments of a broker with its living ones, of which they are to be prefixes."""
         program = Path(kafka_files.__file__).read_text(encoding="utf-8")
         python = ("python3", "-c", program)
@@ -157,16 +160,16 @@ class ScratchVolumes:
         living = PodContainer(NAMESPACE, pod, "kafka")
         found = run_in_pod(self.api, living, (*python, "compare", f"/data/{_KAFKA_FOLDER}", described, until_ms))
         segments = [one for partition in json.loads(described).values() for one in partition["segments"].values()]
-        compared = f"{sum(one['bytes'] for one in segments)} bytes of {len(segments)} segments"
-        return Verification(compared, tuple(json.loads(found)))
+        counts = {"segments of logs": len(segments), "bytes of logs": sum(one["bytes"] for one in segments)}
+        return counts, json.loads(found)
 
-    def _compare_etcd(self, pod: str) -> Verification:
+    def _compare_etcd(self, pod: str) -> tuple[Mapping[str, int], Sequence[str]]:
         """Compare the snapshot in the volume of a member with the living etcd at its revision."""
         container = PodContainer(self.namespace, pod, _WAITS)
         try:
             content = run_in_pod(self.api, container, ("base64", f"{_RESTORED}/{_ETCD_SNAPSHOT}"))
         except HarnessError as error:
-            return Verification("nothing", (f"{_ETCD_SNAPSHOT} cannot be read: {error}",))
+            return {}, [f"{_ETCD_SNAPSHOT} cannot be read: {error}"]
         with tempfile.TemporaryDirectory(prefix="restored-") as folder:
             file = Path(folder) / _ETCD_SNAPSHOT
             file.write_bytes(base64.b64decode(content))
@@ -175,14 +178,14 @@ class ScratchVolumes:
                 revision = int(json.loads(status.stdout)["revision"])
                 restored = contents_of(file, revision)
             except (HarnessError, CannotRestoreError, ValueError, KeyError) as error:
-                return Verification("nothing", (f"{_ETCD_SNAPSHOT} cannot be restored: {error}",))
+                return {}, [f"{_ETCD_SNAPSHOT} cannot be restored: {error}"]
         try:
             living = living_contents(self.in_pod, revision)
         except HarnessError as error:
             if _COMPACTED not in str(error):
                 raise
-            return Verification(f"{len(restored.keys)} keys (the living etcd no longer has revision {revision})", ())
-        return Verification(f"{len(living.keys)} keys at revision {revision}", tuple(differing_keys(living, restored)))
+            return {"keys that the living etcd no longer has at their revision": len(restored.keys)}, []
+        return {"keys": len(living.keys)}, differing_keys(living, restored)
 
 
 def saved_volumes(items: Iterable[Mapping[str, Any]]) -> list[SavedVolume]:
