@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
+from kubernetes.utils.quantity import parse_quantity
 
 from gameday.errors import UsageError
 
@@ -16,7 +16,6 @@ ZONE_LABEL = "topology.kubernetes.io/zone"
 REGION_LABEL = "topology.kubernetes.io/region"
 _CPU_LABEL = "lakehouse-chaos/cpu"
 _MEMORY_LABEL = "lakehouse-chaos/memory"
-_UNITS = {"Ki": 2**10, "Mi": 2**20, "Gi": 2**30}
 
 
 @dataclass(frozen=True)
@@ -72,14 +71,16 @@ def _reservation(labels: dict[str, Any]) -> str:
     """Return what kubelet must reserve so that what is left for pods is the node's declared size."""
     cores, memory = host_size()
     cpu, size = str(labels[_CPU_LABEL]), str(labels[_MEMORY_LABEL])
-    match = re.fullmatch(r"(\d+)(Ki|Mi|Gi)", size)
-    if not match or not cpu.isdigit():
-        raise UsageError(f"a node's size is whole cores and Ki, Mi or Gi of memory, not {cpu!r} and {size!r}")
-    spare_cpu = cores - int(cpu)
-    spare_memory = memory - int(match[1]) * _UNITS[match[2]]
+    try:
+        asked_cpu, asked_memory = parse_quantity(cpu), parse_quantity(size)
+    except ValueError as error:
+        raise UsageError(f"a node's size is two quantities like 1500m and 5Gi, not {cpu!r} and {size!r}") from error
+    if asked_cpu <= 0 or asked_memory <= 0:
+        raise UsageError(f"a node has more than nothing, not {cpu!r} and {size!r}")
+    spare_cpu, spare_memory = cores - asked_cpu, memory - asked_memory
     if spare_cpu < 0 or spare_memory < 0:
         raise UsageError(f"a node of {cpu} cores and {size} is larger than this machine ({cores}, {memory >> 20} Mi)")
-    return f"cpu={spare_cpu},memory={spare_memory}"
+    return f"cpu={int(spare_cpu * 1000)}m,memory={int(spare_memory)}"
 
 
 def kind_config(topology: Topology, region: str, images: tuple[str, str] | None, *, cgroup_v1: bool) -> dict[str, Any]:

@@ -22,13 +22,16 @@ def test_the_project_declares_three_zones_of_one_node_each() -> None:
 
 
 def test_what_is_reserved_leaves_a_node_its_declared_size() -> None:
-    """Kubelet takes the machine for its node; the reservation is the machine less one core and 5 Gi."""
+    """Kubelet takes the machine for its node; the reservation is the machine less 1.5 cores and 5 Gi."""
     config = kind_config(load_topology(CONFIG), "east", ("control", "worker"), cgroup_v1=True)
     worker = next(node for node in config["nodes"] if node["role"] == "worker")
     (patch,) = worker["kubeadmConfigPatchesJSON6902"]
     (operation,) = yaml.safe_load(patch["patch"])
     cores, memory = host_size()
-    assert operation["value"] == {"name": "system-reserved", "value": f"cpu={cores - 1},memory={memory - 5 * 2**30}"}
+    assert operation["value"] == {
+        "name": "system-reserved",
+        "value": f"cpu={cores * 1000 - 1500}m,memory={memory - 5 * 2**30}",
+    }
     assert worker["labels"]["topology.kubernetes.io/region"] == "east"
     assert worker["image"] == "worker"
 
@@ -67,9 +70,17 @@ def test_a_bad_topology_is_one_sentence(tmp_path: Path, text: str, says: str) ->
         load_topology(path)
 
 
-def test_a_node_larger_than_the_machine_is_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("cpu", "says"),
+    [
+        ('"4096"', "larger than this machine"),
+        ("two", "not 'two' and '5Gi'"),
+        ('"0"', "more than nothing"),
+    ],
+)
+def test_a_size_that_no_node_can_have_is_refused(tmp_path: Path, cpu: str, says: str) -> None:
     """A size that the machine cannot give is said before a cluster is made."""
     path = tmp_path / "kind.yaml"
-    path.write_text(CONFIG.read_text().replace('lakehouse-chaos/cpu: "1"', 'lakehouse-chaos/cpu: "4096"'))
-    with pytest.raises(UsageError, match="larger than this machine"):
+    path.write_text(CONFIG.read_text().replace("lakehouse-chaos/cpu: 1500m", f"lakehouse-chaos/cpu: {cpu}"))
+    with pytest.raises(UsageError, match=says):
         kind_config(load_topology(path), "east", None, cgroup_v1=False)
