@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from gameday import measure
 from gameday.errors import Inconclusive
 from gameday.judge_case import Case, Finding, seconds, sentence
-from gameday.judge_pods import pods_back
+from gameday.judge_pods import pods_back, serves
 from gameday.judge_workloads import Answer, error_text, in_flight, must_have_failed, named, workload_evidence
 from gameday.judge_writes import writes_evidence
 from gameday.records import Workload
@@ -15,6 +15,7 @@ from gameday.timeline import Event
 
 # Presto's numbers below this are errors of who asked: bad SQL, a cancelled query, one whose client stopped asking
 _FIRST_ERROR_OF_ITS_OWN = 0x0001_0000
+_WORKER = "presto-worker"
 
 
 def queries_fail_rescheduled(case: Case) -> Finding:
@@ -63,6 +64,8 @@ def queries_fail_rescheduled(case: Case) -> Finding:
 def _failed(case: Case, query: Workload, lost: Sequence[Event], within_s: float) -> Answer:
     """Hold that a query failed by the loss of the zone, and neither by its own fault nor for an unknown reason."""
     answer = must_have_failed(case, query, within_s)
+    if answer.complaint and (elsewhere := _perhaps_elsewhere(case, query)):
+        return Answer(open=elsewhere)
     code = query.last.error_code
     if answer.complaint or answer.open or (code is not None and code >= _FIRST_ERROR_OF_ITS_OWN):
         return answer
@@ -72,6 +75,16 @@ def _failed(case: Case, query: Workload, lost: Sequence[Event], within_s: float)
         return answer
     why = f"{named(query)} failed{error_text(query.last)}"
     return Answer(open=f"{why}, which is no error of Presto's own, and its coordinator was not lost")
+
+
+def _perhaps_elsewhere(case: Case, query: Workload) -> str | None:
+    """Tell that a query had no work on some of the workers, so that those that were lost may be such; None if not."""
+    injecting = case.fault.injecting
+    seen = [step.details["nodes"] for step in query.steps if step.mono <= injecting and "nodes" in step.details]
+    workers = [pod for pod in case.run.pods_at(injecting) if pod.get("app") == _WORKER and serves(pod)]
+    if not seen or seen[-1] >= len(workers):
+        return None
+    return f"{named(query)} was on {seen[-1]} of {len(workers)} workers, perhaps on none that was lost"
 
 
 def _works_again(case: Case) -> tuple[float | None, Answer]:

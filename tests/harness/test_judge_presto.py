@@ -50,6 +50,17 @@ def test_a_query_in_flight_that_succeeded_breaks_it(presto: SyntheticRun, ended_
     assert verdict.figure.startswith("1 of 2 queries in flight failed after 21.3 s")
 
 
+@pytest.mark.parametrize(("nodes", "word"), [(2, "inconclusive"), (3, "broken")])
+def test_a_query_that_was_not_on_all_workers_need_not_fail(presto: SyntheticRun, nodes: int, word: str) -> None:
+    """Its work may have been in the other zones alone; one that was on all workers had some in the lost zone."""
+    presto.long_query("query-2", 22, 70, "succeeded")
+    presto.step("presto", "query-2", "long_query", "running", 25, details={"nodes": nodes})
+    verdict = presto.judged()
+    assert verdict.verdict == word
+    if word == "inconclusive":
+        assert verdict.reason == "Long query query-2 was on 2 of 3 workers, perhaps on none that was lost."
+
+
 @pytest.mark.parametrize("state", ["running", "unfinished"])
 @pytest.mark.parametrize(("after_s", "word"), [(59.9, "inconclusive"), (60.1, "broken")])
 def test_a_query_that_was_not_seen_to_end_breaks_it_once_its_time_is_over(
