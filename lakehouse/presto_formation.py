@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from datetime import datetime, timedelta
 from typing import Any
 
 import httpx
@@ -30,6 +31,8 @@ PING_INTERVAL_MS = 500
 PING_TIMEOUT_S = 2
 PING_THRESHOLD = 0.3
 PING_DECAY_S = 10
+# One that was asked so long after its last answer is silent.
+_SILENT = timedelta(seconds=PING_TIMEOUT_S)
 # A worker that comes is watched for this long before it counts.
 WARM_UP_S = 2
 # A worker that leaves waits for this twice, before and after the end of its tasks; coordinators ask every 5 s.
@@ -181,12 +184,27 @@ def _console(values: FormationValues) -> dict[str, object]:
 
 
 def lacks(address: str) -> str | None:
-    """Tell how many workers the coordinator still waits for: one that is ready is active only some 15 s later."""
+    """Tell how many workers the coordinator still waits for: one that is ready is active only some 15 s later.
+
+    One that is gone stays active until it is found to have failed, so only those count that answer the coordinator.
+    """
     try:
         active = httpx.get(f"{address}/v1/cluster", timeout=2, trust_env=False).json()["activeWorkers"]
-    except (httpx.HTTPError, ValueError, KeyError) as error:
+        known = httpx.get(f"{address}/v1/node", timeout=2, trust_env=False).json()
+        answering = sum(_answers(node) for node in known)
+    except (httpx.HTTPError, ValueError, KeyError, TypeError) as error:
         return f"no answer ({type(error).__name__})"
-    return None if active == WORKERS else f"{active} of {WORKERS} workers active"
+    if active == answering == WORKERS:
+        return None
+    return f"{active} of {WORKERS} workers active, {answering} answering"
+
+
+def _answers(node: dict[str, str]) -> bool:
+    """Tell whether a worker answers what the coordinator asks of it, twice a second."""
+    if not node.get("lastResponseTime"):
+        return False
+    asked, answered = (datetime.fromisoformat(node[f"last{what}Time"]) for what in ("Request", "Response"))
+    return asked - answered < _SILENT
 
 
 PRESTO = Formation(

@@ -1,0 +1,65 @@
+"""When Presto is whole: what its coordinator says of its workers, by the answers of a real one."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from fake_http import FakeService, served
+
+from lakehouse.presto_formation import lacks
+
+
+class Coordinator(FakeService):
+    """Says how many workers it takes to be active, and when it asked each and was answered (seconds of a minute)."""
+
+    def __init__(self, active: int, heard: list[tuple[float, float | None]]) -> None:
+        """Answer so."""
+        super().__init__()
+        self._active, self._heard = active, heard
+
+    def respond(self, method: str, path: str, body: bytes) -> tuple[int, bytes]:
+        """Answer as Presto 0.287 does."""
+        assert (method, body) == ("GET", b"")
+        if path == "/v1/cluster":
+            return 200, json.dumps({"activeWorkers": self._active, "runningQueries": 0}).encode()
+        assert path == "/v1/node"
+        return 200, json.dumps([_node(number, *one) for number, one in enumerate(self._heard)]).encode()
+
+
+def _node(number: int, asked_s: float, answered_s: float | None) -> dict[str, object]:
+    told: dict[str, object] = {"uri": f"http://10.244.0.{number}:8080/v1/status", "recentFailureRatio": 0.0}
+    for name, second in (("lastRequestTime", asked_s), ("lastResponseTime", answered_s)):
+        if second is not None:
+            told[name] = f"2026-11-28T22:10:{second:06.3f}Z"
+    return told
+
+
+WELL = (8.877, 8.879)
+
+
+@pytest.mark.parametrize(
+    ("active", "heard", "says"),
+    [
+        (3, [WELL, WELL, WELL], None),
+        # it is asked once more, and was answered half a second ago
+        (3, [WELL, WELL, (8.9, 8.4)], None),
+        # gone, not found to have failed yet, and the one in its place is not known
+        (3, [WELL, WELL, (8.9, 6.1)], "3 of 3 workers active, 2 answering"),
+        (3, [WELL, WELL, (8.9, None)], "3 of 3 workers active, 2 answering"),
+        # gone for long, with another in its place
+        (3, [WELL, WELL, WELL, (8.9, 1.0)], None),
+        (2, [WELL, WELL, WELL], "2 of 3 workers active, 3 answering"),
+    ],
+)
+def test_presto_is_whole_when_all_its_workers_answer(
+    active: int, heard: list[tuple[float, float | None]], says: str | None
+) -> None:
+    """Those that the coordinator only takes to be there do not count."""
+    with served(Coordinator(active, heard)) as url:
+        assert lacks(url) == says
+
+
+def test_a_coordinator_that_does_not_answer_is_not_whole() -> None:
+    """Nor is one whose answer is none."""
+    assert lacks("http://127.0.0.1:1") == "no answer (ConnectError)"
