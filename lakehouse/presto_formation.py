@@ -6,7 +6,7 @@ Failure detection is that of an operator who wants a dead worker noticed in seco
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -31,7 +31,7 @@ PING_INTERVAL_MS = 500
 PING_TIMEOUT_S = 2
 PING_THRESHOLD = 0.3
 PING_DECAY_S = 10
-# One that was asked so long after its last answer is silent.
+# One whose last answer is so much older than the latest of all is silent.
 _SILENT = timedelta(seconds=PING_TIMEOUT_S)
 # A worker that comes is watched for this long before it counts.
 WARM_UP_S = 2
@@ -191,7 +191,7 @@ def lacks(address: str) -> str | None:
     try:
         active = httpx.get(f"{address}/v1/cluster", timeout=2, trust_env=False).json()["activeWorkers"]
         known = httpx.get(f"{address}/v1/node", timeout=2, trust_env=False).json()
-        answering = sum(_answers(node) for node in known)
+        answering = _answering(known)
     except (httpx.HTTPError, ValueError, KeyError, TypeError) as error:
         return f"no answer ({type(error).__name__})"
     if active == answering == WORKERS:
@@ -199,12 +199,13 @@ def lacks(address: str) -> str | None:
     return f"{active} of {WORKERS} workers active, {answering} answering"
 
 
-def _answers(node: dict[str, str]) -> bool:
-    """Tell whether a worker answers what the coordinator asks of it, twice a second."""
-    if not node.get("lastResponseTime"):
-        return False
-    asked, answered = (datetime.fromisoformat(node[f"last{what}Time"]) for what in ("Request", "Response"))
-    return asked - answered < _SILENT
+def _answering(nodes: Sequence[Mapping[str, str]]) -> int:
+    """Return how many of those that the coordinator knows answered it of late; it asks each twice a second.
+
+    One that it has found gone is listed for minutes more and not asked, so "of late" is by the latest answer of all.
+    """
+    answered = [datetime.fromisoformat(node["lastResponseTime"]) for node in nodes if node.get("lastResponseTime")]
+    return sum(max(answered) - one < _SILENT for one in answered)
 
 
 PRESTO = Formation(

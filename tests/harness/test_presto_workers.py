@@ -47,8 +47,10 @@ WELL = (8.877, 8.879)
         # gone, not found to have failed yet, and the one in its place is not known
         (3, [WELL, WELL, (8.9, 6.1)], "3 of 3 workers active, 2 answering"),
         (3, [WELL, WELL, (8.9, None)], "3 of 3 workers active, 2 answering"),
-        # gone for long, with another in its place
-        (3, [WELL, WELL, WELL, (8.9, 1.0)], None),
+        # gone for long and not asked any more, with another in its place
+        (3, [WELL, WELL, WELL, (1.0, 1.0)], None),
+        (3, [WELL, WELL, (1.0, 1.0), (1.2, 1.1)], "3 of 3 workers active, 2 answering"),
+        (0, [], "0 of 3 workers active, 0 answering"),
         (2, [WELL, WELL, WELL], "2 of 3 workers active, 3 answering"),
     ],
 )
