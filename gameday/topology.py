@@ -73,9 +73,10 @@ def _reservation(labels: dict[str, Any]) -> str:
     cpu, size = str(labels[_CPU_LABEL]), str(labels[_MEMORY_LABEL])
     try:
         asked_cpu, asked_memory = parse_quantity(cpu), parse_quantity(size)
-    except ValueError as error:
+        something = min(asked_cpu, asked_memory) > 0
+    except (ValueError, ArithmeticError) as error:
         raise UsageError(f"a node's size is two quantities like 1500m and 5Gi, not {cpu!r} and {size!r}") from error
-    if asked_cpu <= 0 or asked_memory <= 0:
+    if not something:
         raise UsageError(f"a node has more than nothing, not {cpu!r} and {size!r}")
     spare_cpu, spare_memory = cores - asked_cpu, memory - asked_memory
     if spare_cpu < 0 or spare_memory < 0:

@@ -75,6 +75,7 @@ def test_a_bad_topology_is_one_sentence(tmp_path: Path, text: str, says: str) ->
     [
         ('"4096"', "larger than this machine"),
         ("two", "not 'two' and '5Gi'"),
+        ("NaN", "not 'NaN' and '5Gi'"),
         ('"0"', "more than nothing"),
     ],
 )
