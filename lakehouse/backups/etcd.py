@@ -16,7 +16,6 @@ from pyarrow.fs import S3FileSystem
 from gameday.engine import Engine
 from gameday.errors import HarnessError
 from gameday.regions import Region
-from gameday.shell import run
 from lakehouse.backup.contents import Contents
 from lakehouse.backup.snapshot import MANIFEST, SNAPSHOT, Manifest
 from lakehouse.backup.store import NAMED
@@ -24,10 +23,9 @@ from lakehouse.backup_settings import ETCD_BACKUPS
 from lakehouse.backups.backup import Backup, Verification
 from lakehouse.backups.backup_pod import BackupPod
 from lakehouse.backups.region_stores import BACKUP_STORE, OBJECT_STORE, RegionStores, content_of, objects_under
-from lakehouse.backups.scratch_etcd import CannotRestoreError, contents_of
+from lakehouse.backups.scratch_etcd import CannotRestoreError, contents_of, status_of
 from lakehouse.hour import declared
 from lakehouse.provider import VECTOR_BUCKET
-from nodeimage.programs import etcd_tools
 
 _SHOWN = 5
 # A snapshot takes a few seconds.
@@ -209,9 +207,8 @@ def _wrong(manifest: Manifest, file: Path) -> list[str]:
         return [f"{SNAPSHOT} has {len(data)} bytes and not {manifest.bytes}: it was truncated or changed"]
     if hashlib.sha256(data).hexdigest() != manifest.sha256:
         return [f"{SNAPSHOT} has other bytes than were written"]
-    command = [str(etcd_tools() / "etcdutl"), "snapshot", "status", str(file), "-w", "json"]
     try:
-        found = int(json.loads(run(command).stdout)["hash"])
+        found = int(status_of(file)["hash"])
     except (HarnessError, ValueError, KeyError) as error:
         return [f"etcdutl cannot read {SNAPSHOT}: {error}"]
     return [] if found == manifest.hash else [f"the hash of {SNAPSHOT} is {found} and was {manifest.hash}"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import tempfile
 from pathlib import Path
@@ -19,6 +20,13 @@ _TAIL = 300
 
 class CannotRestoreError(Exception):
     """A snapshot could not be restored; says why, in etcd's words."""
+
+
+def status_of(snapshot: Path) -> dict[str, int]:
+    """Return what etcdutl says of a snapshot: hash, revision …; raises HarnessError or ValueError where it cannot."""
+    command = [str(etcd_tools() / "etcdutl"), "snapshot", "status", str(snapshot), "-w", "json"]
+    status: dict[str, int] = json.loads(run(command).stdout)
+    return status
 
 
 def contents_of(snapshot: Path, revision: int) -> Contents:

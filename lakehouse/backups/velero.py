@@ -34,7 +34,7 @@ from lakehouse.backups.velero_compare import (
     differences,
     objects_of,
 )
-from lakehouse.backups.velero_objects import SCRATCH, delete, listed, made, patch, read, remove_namespace
+from lakehouse.backups.velero_objects import SCRATCH, await_ended, delete, listed, made, patch, remove_namespace
 from lakehouse.backups.velero_volumes import ScratchVolumes, saved_volumes
 from lakehouse.formation import DATA, NAMESPACE, RUNNING, Formation
 from lakehouse.hour import declared
@@ -259,14 +259,7 @@ class VeleroBackups:
         return status
 
     def _ended(self, kind: str, name: str) -> dict[str, Any]:
-        status: dict[str, Any] = {}
-
-        def look() -> str | None:
-            status.update(read(self._api, kind, name).get("status") or {})
-            return None if status.get("phase") in _ENDED else str(status.get("phase") or "it has not begun")
-
-        wait_until(f"{kind} {name} to end", look, deadline_s=_DEADLINE_S)
-        return status
+        return await_ended(self._api, kind, name, _ENDED, _DEADLINE_S)
 
     @cached_property
     def _api(self) -> client.ApiClient:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import httpx
@@ -131,6 +131,20 @@ def read(api: client.ApiClient, kind: str, name: str) -> dict[str, Any]:
     except ApiException as error:
         raise HarnessError(f"Velero's {kind} {name} cannot be read: {error.reason}") from error
     return found
+
+
+def await_ended(
+    api: client.ApiClient, kind: str, name: str, phases: Collection[str], deadline_s: float
+) -> dict[str, Any]:
+    """Wait until an object is in one of the phases in which it ends, and return its status; raises DeadlinePassed."""
+    status: dict[str, Any] = {}
+
+    def look() -> str | None:
+        status.update(read(api, kind, name).get("status") or {})
+        return None if status.get("phase") in phases else str(status.get("phase") or "it has not begun")
+
+    wait_until(f"{kind} {name} to end", look, deadline_s=deadline_s)
+    return status
 
 
 def patch(api: client.ApiClient, kind: str, name: str, body: dict[str, Any]) -> None:

@@ -21,18 +21,15 @@ from typing import Any
 from kubernetes import client
 
 from gameday.errors import DeadlinePassed, HarnessError
-from gameday.shell import run
-from gameday.waiting import wait_until
 from lakehouse.backup import kafka_files
 from lakehouse.backup_formation import API, NODE_AGENT
 from lakehouse.backups.backup import Verification
 from lakehouse.backups.etcd import InPod, differing_keys, living_contents
 from lakehouse.backups.pod_exec import PodContainer, run_in_pod
-from lakehouse.backups.scratch_etcd import CannotRestoreError, contents_of
-from lakehouse.backups.velero_objects import RESTORES_OF_VOLUMES, delete, made, read
+from lakehouse.backups.scratch_etcd import CannotRestoreError, contents_of, status_of
+from lakehouse.backups.velero_objects import RESTORES_OF_VOLUMES, await_ended, delete, made
 from lakehouse.formation import NAMESPACE
 from lakehouse.milvus_formation import ETCD, KAFKA
-from nodeimage.programs import etcd_tools
 
 _ENDED = ("Completed", "Failed", "Canceled")
 _DEADLINE_S = 300.0
@@ -87,9 +84,11 @@ class ScratchVolumes:
         problems: list[str] = []
         with ExitStack() as left:
             say(f"restore {len(volumes)} volumes into pods of their own")
+            agent = client.AppsV1Api(self.api).read_namespaced_daemon_set(NODE_AGENT, NAMESPACE)
+            image = agent.spec.template.spec.containers[0].image
             for volume in volumes:
                 left.callback(delete, self.api, RESTORES_OF_VOLUMES, self._name(volume))
-                self._begin(volume)
+                self._begin(volume, image)
             until = time.monotonic() + _DEADLINE_S
             for volume in volumes:
                 if problem := self._restored(volume, until - time.monotonic()):
@@ -105,11 +104,10 @@ class ScratchVolumes:
     def _name(self, volume: SavedVolume) -> str:
         return f"{self.namespace}-{volume.pod}"
 
-    def _begin(self, volume: SavedVolume) -> None:
+    def _begin(self, volume: SavedVolume, image: str) -> None:
         """Make the pod that gets a volume, and ask for the volume."""
-        agent = client.AppsV1Api(self.api).read_namespaced_daemon_set(NODE_AGENT, NAMESPACE)
-        pod = _pod(volume.pod, agent.spec.template.spec.containers[0].image)
-        uid = client.CoreV1Api(self.api).create_namespaced_pod(self.namespace, pod).metadata.uid
+        pod = client.CoreV1Api(self.api).create_namespaced_pod(self.namespace, _pod(volume.pod, image))
+        uid = pod.metadata.uid
         spec = {
             "pod": {"kind": "Pod", "namespace": self.namespace, "name": volume.pod, "uid": uid},
             "volume": volume.volume,
@@ -129,14 +127,9 @@ class ScratchVolumes:
 
     def _restored(self, volume: SavedVolume, left_s: float) -> str | None:
         """Wait until a volume is there; tell why it is not, None where it is."""
-        status: dict[str, Any] = {}
-
-        def look() -> str | None:
-            status.update(read(self.api, RESTORES_OF_VOLUMES, self._name(volume)).get("status") or {})
-            return None if status.get("phase") in _ENDED else str(status.get("phase") or "it has not begun")
-
+        name = self._name(volume)
         try:
-            wait_until(f"the volume of {volume.pod} to be restored", look, deadline_s=max(left_s, 1.0))
+            status = await_ended(self.api, RESTORES_OF_VOLUMES, name, _ENDED, max(left_s, 1.0))
         except DeadlinePassed as error:
             return str(error)
         return None if status["phase"] == "Completed" else f"{status['phase']}, {status.get('message', '')}"
@@ -174,8 +167,7 @@ class ScratchVolumes:
             file = Path(folder) / _ETCD_SNAPSHOT
             file.write_bytes(base64.b64decode(content))
             try:
-                status = run([str(etcd_tools() / "etcdutl"), "snapshot", "status", str(file), "-w", "json"])
-                revision = int(json.loads(status.stdout)["revision"])
+                revision = int(status_of(file)["revision"])
                 restored = contents_of(file, revision)
             except (HarnessError, CannotRestoreError, ValueError, KeyError) as error:
                 return {}, [f"{_ETCD_SNAPSHOT} cannot be restored: {error}"]
