@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from lakehouse.python_packages import SERVING, SITE, packages_key, python_packages, service_files
+from lakehouse.python_packages import SHARED, SITE, packages_key, python_packages, service_files
 from nodeimage.archive import Image, layer_of
 from nodeimage.cache import key_of
 
@@ -15,7 +15,7 @@ _REPOSITORY = "localhost/lakehouse"
 
 def mds_reference() -> str:
     """Return the reference of MDS's image; its tag is a key of all that is in it, so a change has another name."""
-    return f"{_REPOSITORY}/mds:{key_of(mds_packages_key(), _MDS, SERVING)}"
+    return f"{_REPOSITORY}/mds:{key_of(mds_packages_key(), _MDS, *SHARED)}"
 
 
 def mds_packages_key() -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from lakehouse.kafka_packages import KAFKA, kafka_packages_key
-from lakehouse.python_packages import SERVING, SITE, packages_key, python_packages, service_files
+from lakehouse.python_packages import SHARED, SITE, packages_key, python_packages, service_files
 from nodeimage.archive import Image, layer_of
 from nodeimage.cache import key_of
 from nodeimage.programs import etcd_tools_key, node_programs_key
@@ -20,7 +20,7 @@ _REPOSITORY = "localhost/lakehouse"
 def milvus_reference() -> str:
     """Return the reference of Milvus's image; its tag is a key of all that is in it, so a change has another name."""
     parts = (packages_key(_REQUIREMENTS), kafka_packages_key(), node_programs_key(), etcd_tools_key())
-    return f"{_REPOSITORY}/milvus:{key_of(*parts, _MILVUS, _BROKER, SERVING)}"
+    return f"{_REPOSITORY}/milvus:{key_of(*parts, _MILVUS, _BROKER, *SHARED)}"
 
 
 def milvus_packages() -> Path:

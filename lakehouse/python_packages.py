@@ -12,7 +12,8 @@ from nodeimage.rootfs import POD_PACKAGES, compile_python
 from nodeimage.steps import log_file, step
 
 # What the services written here have in common.
-SERVING = Path(__file__).parent / "serving.py"
+# What services written here have in common.
+SHARED = tuple(Path(__file__).parent / name for name in ("environment.py", "serving.py"))
 # Debian 12's, which the root file system of pods has
 _POD_PYTHON = "3.11"
 SITE = f"/usr/local/lib/python{_POD_PYTHON}/dist-packages"
@@ -43,5 +44,4 @@ def python_packages(name: str, title: str, requirements: Path) -> Path:
 def service_files(package: Path) -> dict[str, Path]:
     """Return what the layer of a service written here holds: the package, and what services have in common."""
     init = package.parent / "__init__.py"
-    own = {f"{SITE}/lakehouse/__init__.py": init, f"{SITE}/lakehouse/serving.py": SERVING}
-    return {**own, f"{SITE}/lakehouse/{package.name}": package}
+    return {f"{SITE}/lakehouse/{part.name}": part for part in (init, *SHARED, package)}

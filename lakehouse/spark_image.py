@@ -16,7 +16,7 @@ from gameday.shell import run
 from lakehouse.class_archive import write_class_archive
 from lakehouse.java_packages import check_maven, copy_jars, fetch_java
 from lakehouse.mds_image import mds_packages_key, packages_layer
-from lakehouse.python_packages import SERVING, service_files
+from lakehouse.python_packages import SHARED, service_files
 from lakehouse.spark.additions import JARS
 from lakehouse.spark.entrypoint import jars
 from lakehouse.spark_training import train_spark
@@ -66,7 +66,7 @@ _LEFT_OUT = (
 
 def spark_reference() -> str:
     """Return the reference of Spark's image; its tag is a key of all that is in it, so a change has another name."""
-    return f"{_REPOSITORY}/spark:{key_of(_packages_key(), mds_packages_key(), _SPARK, SERVING)}"
+    return f"{_REPOSITORY}/spark:{key_of(_packages_key(), mds_packages_key(), _SPARK, *SHARED)}"
 
 
 def _packages_key() -> str:

@@ -8,9 +8,10 @@ import sys
 from sqlalchemy.exc import SQLAlchemyError
 from tenacity import RetryError, Retrying, retry_if_exception_type, stop_after_delay, wait_fixed
 
+from lakehouse.environment import SettingsError
 from lakehouse.mds.catalogue import migrate
 from lakehouse.mds.server import serve
-from lakehouse.mds.settings import SettingsError, read_settings
+from lakehouse.mds.settings import read_settings
 
 _FAILED = 1
 _USAGE = 64

@@ -8,13 +8,11 @@ from dataclasses import dataclass
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
+from lakehouse.environment import SettingsError, number, required
+
 # Threads of a replica without a limit: more than any burst here, and four such replicas (three, and one more during a
 # rollout) still fit into the database's 200 connections.
 _THREADS_UNLIMITED = 32
-
-
-class SettingsError(ValueError):
-    """The environment is wrong; the message is one sentence for the operator."""
 
 
 @dataclass(frozen=True)
@@ -45,35 +43,22 @@ class Settings:
 
 def read_settings(environment: Mapping[str, str]) -> Settings:
     """Return the settings that MDS_* and POD_NAME describe; raises SettingsError for one that is missing or wrong."""
-    warehouse = _required(environment, "MDS_WAREHOUSE").rstrip("/")
+    warehouse = required(environment, "MDS_WAREHOUSE").rstrip("/")
     if not warehouse.startswith(("s3://", "file://")):
         raise SettingsError(f"MDS_WAREHOUSE is {warehouse!r}; it is s3://BUCKET/PATH, or file:///FOLDER for tests")
     on_s3 = warehouse.startswith("s3://")
     return Settings(
-        database=_database(_required(environment, "MDS_DATABASE_URI")),
+        database=_database(required(environment, "MDS_DATABASE_URI")),
         warehouse=warehouse,
-        s3_endpoint=_required(environment, "MDS_S3_ENDPOINT") if on_s3 else "",
-        s3_access_key=_required(environment, "MDS_S3_ACCESS_KEY") if on_s3 else "",
-        s3_secret_key=_required(environment, "MDS_S3_SECRET_KEY") if on_s3 else "",
+        s3_endpoint=required(environment, "MDS_S3_ENDPOINT") if on_s3 else "",
+        s3_access_key=required(environment, "MDS_S3_ACCESS_KEY") if on_s3 else "",
+        s3_secret_key=required(environment, "MDS_S3_SECRET_KEY") if on_s3 else "",
         s3_region=environment.get("MDS_S3_REGION", "us-east-1"),
-        max_concurrent_requests=_number(environment, "MDS_MAX_CONCURRENT_REQUESTS", "8", at_most=256),
-        port=_number(environment, "MDS_PORT", "8181", at_most=65535),
-        drain_s=float(_number(environment, "MDS_DRAIN_SECONDS", "3", at_most=600)),
-        replica=_required(environment, "POD_NAME"),
+        max_concurrent_requests=number(environment, "MDS_MAX_CONCURRENT_REQUESTS", "8", at_most=256),
+        port=number(environment, "MDS_PORT", "8181", at_most=65535),
+        drain_s=float(number(environment, "MDS_DRAIN_SECONDS", "3", at_most=600)),
+        replica=required(environment, "POD_NAME"),
     )
-
-
-def _required(environment: Mapping[str, str], name: str) -> str:
-    if value := environment.get(name, "").strip():
-        return value
-    raise SettingsError(f"{name} is not set")
-
-
-def _number(environment: Mapping[str, str], name: str, default: str, *, at_most: int) -> int:
-    text = environment.get(name, default).strip()
-    if not (text.isascii() and text.isdigit()) or int(text) > at_most:
-        raise SettingsError(f"{name} is {text!r}; it is a whole number from 0 to {at_most}")
-    return int(text)
 
 
 def _database(uri: str) -> URL:

@@ -6,8 +6,9 @@ import logging
 import os
 import sys
 
+from lakehouse.environment import SettingsError
 from lakehouse.milvus.server import serve
-from lakehouse.milvus.settings import SettingsError, read_settings
+from lakehouse.milvus.settings import read_settings
 
 _USAGE = 64
 

@@ -6,9 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-
-class SettingsError(ValueError):
-    """The environment is wrong; the message is one sentence for the operator."""
+from lakehouse.environment import number, required
 
 
 @dataclass(frozen=True)
@@ -48,35 +46,22 @@ class Settings:
 def read_settings(environment: Mapping[str, str]) -> Settings:
     """Return the settings that MILVUS_* and POD_NAME describe; raises SettingsError for one missing or wrong."""
     return Settings(
-        etcd_endpoints=tuple(_required(environment, "MILVUS_ETCD_ENDPOINTS").split(",")),
+        etcd_endpoints=tuple(required(environment, "MILVUS_ETCD_ENDPOINTS").split(",")),
         etcd_root=environment.get("MILVUS_ETCD_ROOT", "by-dev"),
-        kafka_brokers=_required(environment, "MILVUS_KAFKA_BROKERS"),
+        kafka_brokers=required(environment, "MILVUS_KAFKA_BROKERS"),
         channel=environment.get("MILVUS_CHANNEL", "by-dev-rootcoord-dml_0"),
-        log_copies=_number(environment, "MILVUS_LOG_COPIES", "3", at_most=9),
-        bucket=_required(environment, "MILVUS_BUCKET"),
+        log_copies=number(environment, "MILVUS_LOG_COPIES", "3", at_least=1, at_most=9),
+        bucket=required(environment, "MILVUS_BUCKET"),
         root_path=environment.get("MILVUS_ROOT_PATH", "files").strip("/"),
-        s3_endpoint=_required(environment, "MILVUS_S3_ENDPOINT"),
-        s3_access_key=_required(environment, "MILVUS_S3_ACCESS_KEY"),
-        s3_secret_key=_required(environment, "MILVUS_S3_SECRET_KEY"),
+        s3_endpoint=required(environment, "MILVUS_S3_ENDPOINT"),
+        s3_access_key=required(environment, "MILVUS_S3_ACCESS_KEY"),
+        s3_secret_key=required(environment, "MILVUS_S3_SECRET_KEY"),
         s3_region=environment.get("MILVUS_S3_REGION", "us-east-1"),
-        data=Path(_required(environment, "MILVUS_DATA")),
-        port=_number(environment, "MILVUS_PORT", "19530", at_most=65535),
-        health_port=_number(environment, "MILVUS_HEALTH_PORT", "9091", at_most=65535),
-        session_ttl_s=_number(environment, "MILVUS_SESSION_TTL_SECONDS", "10", at_most=600),
-        flush_every_s=_number(environment, "MILVUS_FLUSH_SECONDS", "10", at_most=3600),
-        append_deadline_s=_number(environment, "MILVUS_LOG_SECONDS", "10", at_most=60),
-        replica=_required(environment, "POD_NAME"),
+        data=Path(required(environment, "MILVUS_DATA")),
+        port=number(environment, "MILVUS_PORT", "19530", at_least=1, at_most=65535),
+        health_port=number(environment, "MILVUS_HEALTH_PORT", "9091", at_least=1, at_most=65535),
+        session_ttl_s=number(environment, "MILVUS_SESSION_TTL_SECONDS", "10", at_least=1, at_most=600),
+        flush_every_s=number(environment, "MILVUS_FLUSH_SECONDS", "10", at_least=1, at_most=3600),
+        append_deadline_s=number(environment, "MILVUS_LOG_SECONDS", "10", at_least=1, at_most=60),
+        replica=required(environment, "POD_NAME"),
     )
-
-
-def _required(environment: Mapping[str, str], name: str) -> str:
-    if value := environment.get(name, "").strip():
-        return value
-    raise SettingsError(f"{name} is not set")
-
-
-def _number(environment: Mapping[str, str], name: str, default: str, *, at_most: int) -> int:
-    text = environment.get(name, default).strip()
-    if not (text.isascii() and text.isdigit()) or not 1 <= int(text) <= at_most:
-        raise SettingsError(f"{name} is {text!r}; it is a whole number from 1 to {at_most}")
-    return int(text)

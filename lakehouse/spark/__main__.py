@@ -32,8 +32,9 @@ def main(arguments: list[str]) -> int:
 
 def _serve() -> int:
     # only here: what the service is made of takes a second to load, and pods of Spark need none of it
+    from lakehouse.environment import SettingsError  # noqa: PLC0415
     from lakehouse.spark.server import serve  # noqa: PLC0415
-    from lakehouse.spark.settings import SettingsError, read_settings  # noqa: PLC0415
+    from lakehouse.spark.settings import read_settings  # noqa: PLC0415
 
     try:
         settings = read_settings(os.environ)

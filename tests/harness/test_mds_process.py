@@ -16,11 +16,12 @@ from mds_lab import DEADLINE_S, Database, Replica, running_database, running_rep
 from sqlalchemy.exc import OperationalError
 
 from gameday.waiting import wait_until
+from lakehouse.environment import SettingsError
 from lakehouse.mds.app import create_app
 from lakehouse.mds.catalogue import MdsCatalog, migrate
 from lakehouse.mds.errors import response_to
 from lakehouse.mds.readiness import Readiness
-from lakehouse.mds.settings import SettingsError, read_settings
+from lakehouse.mds.settings import read_settings
 
 TABLES = "/v1/namespaces/a/tables"
 

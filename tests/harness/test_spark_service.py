@@ -14,6 +14,7 @@ from mds_lab import program
 from pyarrow import fs
 from starlette.testclient import TestClient
 
+from lakehouse.environment import SettingsError
 from lakehouse.formation import render
 from lakehouse.spark.app import create_app
 from lakehouse.spark.bodies import BadBodyError, read_job
@@ -22,7 +23,7 @@ from lakehouse.spark.kubernetes import ConflictError, Kubernetes
 from lakehouse.spark.progress import summary
 from lakehouse.spark.readiness import Readiness
 from lakehouse.spark.service import Jobs
-from lakehouse.spark.settings import Settings, SettingsError, read_settings
+from lakehouse.spark.settings import Settings, read_settings
 from lakehouse.spark.states import ABANDONED_AFTER_S, Driver, Record, driver_of, state_of
 from lakehouse.spark.store import Store
 from lakehouse.spark.submission import RefusedError
