@@ -2,21 +2,14 @@
 
 from __future__ import annotations
 
-import httpx
-
 from gameday.session import current
 from probes.cluster import NAMESPACE, WORKLOAD_LABEL, ready_zones, serves_on
-
-_TIMEOUT_S = 3.0
+from probes.listing import listed
 
 
 def serves() -> bool:
     """Tell whether the submission service lists its jobs, which it reads from Kubernetes and the object store."""
-    try:
-        answer = httpx.get(f"{current().endpoints['spark']}/v1/jobs", timeout=_TIMEOUT_S, trust_env=False)
-    except httpx.HTTPError:
-        return False
-    return answer.status_code == httpx.codes.OK
+    return listed("spark", "/v1/jobs")
 
 
 def wait_executors(executors: int, deadline_s: float, outside: list[str] | None = None) -> bool:
