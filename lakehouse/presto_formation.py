@@ -62,8 +62,8 @@ DECLARED: Mapping[str, int | str | float] = {
     "presto.query.max-queued-queries": QUEUED_QUERIES,
 }
 
-# Of a worker 300 MB are one array: the pool that TPC-H's generator cuts its comments from, made at the first query (4 s
-# of work). It has to fit into the old generation in one piece, so the young one is kept small.
+# Of a worker 300 MB may be one array: the pool that TPC-H's generator cuts its comments from, made at the first query
+# (4 s of work). It has to fit into the old generation in one piece, so the young one is kept small.
 _HEAP = {COORDINATOR: "-Xmx320m\n", WORKER: "-Xmx512m\n-Xmn48m\n"}
 # One thread compiles and collects, for the cores are shared by all pods of a node.
 _JVM = """\
@@ -80,6 +80,8 @@ _JVM = """\
 """
 _LOG = "com.facebook=INFO\nBootstrap=WARN\n"
 _TPCH = "connector.name=tpch\n"
+# what a small query costs, it costs for each split
+_TPCDS = "connector.name=tpcds\ntpcds.splits-per-node=1\n"
 
 _CLIENTS = ("scheduler", "exchange", "workerInfo", "memoryManager", "node-manager", "discovery")
 
@@ -97,7 +99,7 @@ def config(values: FormationValues) -> list[dict[str, Any]]:
         config_map(name, NAME, {**common, "jvm.config": _HEAP[name] + _JVM, "config.properties": _properties(settings)})
         for name, settings in servers
     ]
-    catalogs = config_map(CATALOGS, NAME, {"tpch.properties": _TPCH})
+    catalogs = config_map(CATALOGS, NAME, {"tpcds.properties": _TPCDS, "tpch.properties": _TPCH})
     return [*maps, catalogs, secret(CATALOGS, NAME, {f"{CONSOLE}.properties": _properties(_console(values))})]
 
 

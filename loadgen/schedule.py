@@ -21,7 +21,7 @@ READY = "LOAD READY"
 # Arrivals in the order in which they come, over and over, for each engine.
 CYCLES = {
     "mds": ("plan_query", "list_namespaces", "commit_snapshot", "load_table", "commit_snapshot"),
-    "presto": ("count_nations", "save_query", "count_orders"),
+    "presto": ("count_ship_modes", "save_query", "count_households"),
     "spark": ("job_status", "job_status", "job_status", "list_jobs"),
     "milvus": (
         "search",

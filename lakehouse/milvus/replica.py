@@ -1,8 +1,10 @@
 """One replica: it applies the log to its engine, in the log's order, and everything it answers follows from that.
 
 A write goes into the log first and is answered when this replica has applied it. A change of metadata is rehearsed in
-an engine without rows, committed to etcd, and marked in the log, so that it has one place among the writes. What a
-replica holds can be made again from etcd, the object store and the log, which is what it does when it begins.
+an engine without rows, committed to etcd, and marked in the log, so that it has one place among the writes. What is
+asked of metadata alone is answered by that engine, as etcd has it: Milvus's coordinator needs no log for that either,
+so it goes on while the log has no leader. What a replica holds can be made again from etcd, the object store and the
+log, which is what it does when it begins.
 """
 
 from __future__ import annotations
@@ -189,6 +191,13 @@ class Replica:
                 return failed(method, "metadata is changed by others all the time")
         self.mark(revision)
         return answer
+
+    def known(self, method: str, request: Message) -> Message:
+        """Return the engine's answer to what is asked of metadata alone, as etcd has it now; raises EtcdError."""
+        with self._rehearsing:
+            if self._metadata.last_change() != self._rehearsal.snapshot.numbers:
+                self._rehearsal.reconcile(self._metadata.read())
+            return self._rehearsal.call(method, request)
 
     def _changed(self, method: str, request: Message, seen: Snapshot) -> tuple[Message, int | None]:
         """Rehearse a change and commit it; without a revision the engine refused it, or somebody else was quicker."""

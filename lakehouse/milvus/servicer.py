@@ -27,24 +27,27 @@ _AHEAD_MAX_S = 86_400
 _STILL_ASKED_S = 0.2
 _FAILURES = (EtcdError, LogError, Behind, SegmentError)
 WRITING = ("Insert", "Upsert", "Delete")
-READING = (
+# What is asked of metadata alone. How much of a collection is loaded or indexed depends on its rows.
+KNOWING = (
     "HasCollection",
     "DescribeCollection",
     "ShowCollections",
+    "HasPartition",
+    "ShowPartitions",
+    "ListDatabases",
+    "DescribeDatabase",
+    "DescribeAlias",
+    "ListAliases",
+)
+READING = (
     "Query",
     "Search",
     "HybridSearch",
     "DescribeIndex",
     "GetLoadingProgress",
     "GetLoadState",
-    "HasPartition",
-    "ShowPartitions",
     "GetCollectionStatistics",
     "GetPartitionStatistics",
-    "ListDatabases",
-    "DescribeDatabase",
-    "DescribeAlias",
-    "ListAliases",
 )
 # What the engine can do, and would do in one replica alone.
 MISSING = (
@@ -117,6 +120,13 @@ def _changing(method: str) -> Handler:
     return handle
 
 
+def _knowing(method: str) -> Handler:
+    def handle(self: ReplicaServicer, request: Any, context: grpc.ServicerContext) -> Message:  # noqa: ANN401
+        return _answered(method, lambda: self.replica.known(method, _named(request, context)))
+
+    return handle
+
+
 def _reading(method: str) -> Handler:
     def handle(self: ReplicaServicer, request: Any, context: grpc.ServicerContext) -> Message:  # noqa: ANN401
         def read() -> Message:
@@ -154,6 +164,12 @@ def _missing(method: str) -> Handler:
 
 
 # one method for each of the protocol's, as the generated base class has them
-for _names, _handler in ((WRITING, _writing), (tuple(CHANGING), _changing), (READING, _reading), (MISSING, _missing)):
+for _names, _handler in (
+    (WRITING, _writing),
+    (tuple(CHANGING), _changing),
+    (KNOWING, _knowing),
+    (READING, _reading),
+    (MISSING, _missing),
+):
     for _name in _names:
         setattr(ReplicaServicer, _name, _handler(_name))

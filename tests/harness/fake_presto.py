@@ -39,7 +39,7 @@ class FakePresto(FakeService):
         self.errors: dict[str, dict[str, Any]] = {}
         # words of statements that run for ever
         self.endless: set[str] = set()
-        self.counts = {"tpch.tiny.nation": 25, "tpch.tiny.orders": 15000}
+        self.counts = {"tpcds.tiny.ship_mode": 20, "tpcds.tiny.household_demographics": 7200}
         # long queries stay queued until then
         self.has_workers = True
 
@@ -70,7 +70,7 @@ class FakePresto(FakeService):
             return self._page(name, "FAILED", None, error=error)
         if any(words in statement for words in self.endless):
             return self._page(name, "RUNNING", token + 1)
-        if "lineitem" in statement:
+        if "store_sales" in statement:
             return self._page(name, "RUNNING" if self.has_workers else "QUEUED", token + 1, rows=[[1], [2]])
         if token == 1:
             return self._page(name, "RUNNING", 2, rows=self._carry_out(statement))

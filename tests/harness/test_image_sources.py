@@ -135,7 +135,7 @@ def test_prestos_own_image_gets_our_start_program_where_the_manifest_looks_for_i
     assert data[mount["subPath"]] == SERVER.read_text(encoding="utf-8")
     (home,) = (after for word, after in zip(container["args"], container["args"][1:], strict=False) if word == "--home")
     lines = dict(line.split("=", 1) for line in data["config.properties"].splitlines())
-    assert lines["plugin.bundles"].split(",") == [f"{home}/plugin/tpch", f"{home}/plugin/postgresql"]
+    assert lines["plugin.bundles"].split(",") == [f"{home}/plugin/{name}" for name in ("tpcds", "tpch", "postgresql")]
     assert (
         "plugin.bundles" not in rendered(deploy_of("presto"), VALUES)["ConfigMap", server]["data"]["config.properties"]
     )

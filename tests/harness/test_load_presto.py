@@ -23,7 +23,9 @@ from loadgen.presto_protocol import path_of
 from loadgen.presto_query import Query, presto_client
 from loadgen.schedule import CYCLES, pace
 
-NATIONS, SAVE, ORDERS = (CYCLES[ENGINE].index(name) for name in ("count_nations", "save_query", "count_orders"))
+SHIP_MODES, SAVE, HOUSEHOLDS = (
+    CYCLES[ENGINE].index(name) for name in ("count_ship_modes", "save_query", "count_households")
+)
 
 
 class Bench:
@@ -65,14 +67,14 @@ def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
     assert not made.failures
 
 
-@pytest.mark.parametrize(("number", "name"), [(NATIONS, "count_nations"), (ORDERS, "count_orders")])
+@pytest.mark.parametrize(("number", "name"), [(SHIP_MODES, "count_ship_modes"), (HOUSEHOLDS, "count_households")])
 def test_a_query_is_followed_to_its_last_page(bench: Bench, number: int, name: str) -> None:
     """A count is one request of three HTTP requests: the statement, the page with its rows, and the last one."""
     request = bench.arrive(number)
     assert (request.operation, request.outcome, request.attempts, request.status) == (name, "ok", 1, 200)
     assert [method for method, _ in bench.presto.seen] == ["POST", "GET", "GET"]
     sent = bench.presto.seen_headers[0]
-    assert (sent["X-Presto-User"], sent["X-Presto-Catalog"]) == ("load", "tpch")
+    assert (sent["X-Presto-User"], sent["X-Presto-Catalog"]) == ("load", "tpcds")
     assert "Authorization" not in sent
     assert not bench.presto.cancelled
 
@@ -96,15 +98,15 @@ def test_a_password_is_sent_as_basic_authentication(bench: Bench) -> None:
 
 def test_a_wrong_result_is_an_error(bench: Bench) -> None:
     """A query that succeeds with other rows than it must have has failed."""
-    bench.presto.counts["tpch.tiny.nation"] = 24
-    request = bench.arrive(NATIONS)
-    assert (request.outcome, request.error) == ("error", "wrong result: [[24]] instead of 25")
+    bench.presto.counts["tpcds.tiny.ship_mode"] = 19
+    request = bench.arrive(SHIP_MODES)
+    assert (request.outcome, request.error) == ("error", "wrong result: [[19]] instead of 20")
 
 
 def test_an_error_is_kept_in_prestos_own_words(bench: Bench) -> None:
     """Name, code and message of the error are those of Presto, and HTTP's status says nothing against it."""
-    bench.presto.errors["nation"] = GONE
-    request = bench.arrive(NATIONS)
+    bench.presto.errors["ship_mode"] = GONE
+    request = bench.arrive(SHIP_MODES)
     assert (request.outcome, request.status) == ("error", 200)
     assert request.error == "NO_NODES_AVAILABLE (65549): No nodes available to run query"
 
@@ -114,7 +116,7 @@ def test_an_error_is_kept_in_prestos_own_words(bench: Bench) -> None:
 def test_what_may_pass_is_asked_again(bench: Bench, method: str, status: int | None) -> None:
     """A 503 and a lost connection are tried again, of a statement as of a page; the failed attempts stay on record."""
     bench.presto.fail(method, status, times=2)
-    request = bench.arrive(NATIONS)
+    request = bench.arrive(SHIP_MODES)
     assert (request.outcome, request.attempts, len(request.attempt_errors)) == ("ok", 3, 2)
 
 
@@ -122,7 +124,7 @@ def test_what_may_pass_is_asked_again(bench: Bench, method: str, status: int | N
 def test_a_query_is_given_up_as_the_standard_client_does(bench: Bench, status: int | None, tries: int) -> None:
     """After three attempts, and after the first of any other status, the query has failed, and is ended at Presto."""
     bench.presto.fail("GET", status, times=9)
-    request = bench.arrive(NATIONS)
+    request = bench.arrive(SHIP_MODES)
     bench.presto.failures.clear()
     assert request.outcome == "error"
     assert (request.attempts, len(request.attempt_errors), request.status) == (tries, tries, status)
@@ -134,8 +136,8 @@ def test_a_query_is_given_up_as_the_standard_client_does(bench: Bench, status: i
 def test_what_is_in_flight_at_the_end_is_ended_at_presto(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     """Queries that nobody asks for any more would hold the places of those that come."""
     monkeypatch.setattr(flights, "_FINISH_S", 0.3)
-    bench.presto.endless.add("nation")
-    requests = [bench.arrive(NATIONS) for _ in range(2)]
+    bench.presto.endless.add("ship_mode")
+    requests = [bench.arrive(SHIP_MODES) for _ in range(2)]
     assert [request.outcome for request in requests] == ["unfinished", "unfinished"]
     assert list(bench.presto.queries) == bench.presto.cancelled
 
@@ -224,7 +226,7 @@ def test_a_presto_that_is_still_slow_gets_no_arrivals(bench: Bench, monkeypatch:
     """Arrivals that come faster than they are answered would pile up, so the load says what is slow instead."""
     monkeypatch.setattr(bench.clients, "_ready_deadline_s", 0.5)
     monkeypatch.setattr(presto, "_IN_TIME_S", 0.0)
-    with pytest.raises(DeadlinePassed, match=r"count_nations took \d"):
+    with pytest.raises(DeadlinePassed, match=r"count_ship_modes took \d"):
         bench.clients.prepare()
 
 

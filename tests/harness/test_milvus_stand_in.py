@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
@@ -48,6 +49,15 @@ def rows(*keys: int) -> list[dict[str, object]]:
 def keys(client: MilvusClient, name: str) -> list[int]:
     """Return the keys of all rows."""
     return sorted(row["id"] for row in client.query(name, filter="id >= 0", output_fields=["id"]))
+
+
+def answers(client: MilvusClient, name: str) -> bool:
+    """Tell whether a read of a collection succeeds."""
+    try:
+        keys(client, name)
+    except MilvusException:
+        return False
+    return True
 
 
 def test_the_first_steps_of_pymilvus_give_what_they_are_documented_to(one: MilvusClient) -> None:
@@ -269,7 +279,9 @@ def test_a_change_whose_replica_ended_is_carried_out_by_another(
     seen = metadata.read()
     request = milvus_pb2.CreateAliasRequest(collection_name=collection, alias="left_behind")
     assert metadata.change(seen, *change_of("CreateAlias", request, seen))
-    eventually("the alias", lambda: "left_behind" in one.list_aliases(collection)["aliases"])
+    assert "left_behind" in one.list_aliases(collection)["aliases"]
+    # it is known at once, and searched by once it has its place in the log
+    eventually("a read by the alias", lambda: answers(one, "left_behind"))
     one.drop_alias("left_behind")
 
 
@@ -306,6 +318,22 @@ def test_what_the_log_did_not_take_is_not_acknowledged(lab: MilvusLab, one: Milv
         lab.processes["kafka"].send_signal(signal.SIGCONT)
     eventually("the replica to serve", lambda: lab.health("one") is None)
     assert 1 in keys(one, collection)
+
+
+def test_metadata_is_read_while_the_log_has_no_leader(lab: MilvusLab, one: MilvusClient, collection: str) -> None:
+    """With the broker frozen, both replicas tell what etcd holds."""
+    one.create_partition(collection, "of_before")
+    lab.processes["kafka"].send_signal(signal.SIGSTOP)
+    try:
+        for client in (one, lab.client("two")):
+            begin = time.monotonic()
+            assert client.describe_collection(collection)["collection_name"] == collection
+            assert "of_before" in client.list_partitions(collection)
+            assert not client.has_partition(collection, "of_never")
+            assert time.monotonic() - begin < 2
+    finally:
+        lab.processes["kafka"].send_signal(signal.SIGCONT)
+    eventually("the replica to serve", lambda: lab.health("one") is None)
 
 
 def test_a_replica_without_its_session_ends(lab: MilvusLab) -> None:
