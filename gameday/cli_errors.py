@@ -7,6 +7,8 @@ for bad usage; neither may be taken for a verdict.
 from __future__ import annotations
 
 import functools
+import signal
+import threading
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -22,7 +24,8 @@ def says_errors[**P, R](command: Callable[P, R]) -> Callable[P, R]:
 
     A `ChaosError` becomes one line on stderr, without a traceback, and the exit code of its class (see
     `gameday.errors`); click's own exceptions pass; every other exception is a bug of the harness, whose traceback is
-    shown, and which ends with `ExitCode.HARNESS_ERROR`.
+    shown, and which ends with `ExitCode.HARNESS_ERROR`. So does a command that was stopped by SIGINT or SIGTERM, which
+    are the same here: what it had started is ended on the way out.
 
         @click.command(cls=ChaosCommand)
         @click.argument("folder")
@@ -33,7 +36,11 @@ def says_errors[**P, R](command: Callable[P, R]) -> Callable[P, R]:
     @functools.wraps(command)
     def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
         try:
+            _stop_on_sigterm()
             return command(*args, **kwargs)
+        except KeyboardInterrupt:
+            click.echo("stopped before it had ended", err=True)
+            raise click.exceptions.Exit(int(ExitCode.HARNESS_ERROR)) from None
         except ChaosError as error:
             sentence = " ".join(str(error).split())
             click.echo(sentence or type(error).__name__, err=True)
@@ -45,6 +52,13 @@ def says_errors[**P, R](command: Callable[P, R]) -> Callable[P, R]:
             raise click.exceptions.Exit(int(ExitCode.HARNESS_ERROR)) from None
 
     return wrapped
+
+
+def _stop_on_sigterm() -> None:
+    """Take SIGTERM for Ctrl-C where nobody else takes it: by itself it ends Python with no clean-up at all."""
+    main = threading.current_thread() is threading.main_thread()
+    if main and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 
 @contextmanager

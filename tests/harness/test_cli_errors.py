@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
 import click
 import pytest
 from click.testing import CliRunner, Result
@@ -142,3 +147,38 @@ def test_what_click_raises_is_clicks_own(error: Exception, code: int) -> None:
     result = ends(error)
     assert result.exit_code == code
     assert "Traceback" not in result.stderr
+
+
+_WAITS = """
+import signal, subprocess
+import click
+from gameday.cli_errors import says_errors
+
+@click.command()
+@says_errors
+def waits():
+    with subprocess.Popen(["sleep", "60"]) as child:
+        try:
+            print(child.pid, flush=True)
+            child.wait()
+        finally:
+            child.terminate()
+
+# where tests run in the background it is ignored
+signal.signal(signal.SIGINT, signal.default_int_handler)
+waits()
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_command_that_is_stopped_ends_what_it_started_and_gives_no_verdict(number: signal.Signals) -> None:
+    """Its exit code is that of an error of the harness: click's own is 1, which says that a promise is broken."""
+    command = [sys.executable, "-c", _WAITS]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout
+        assert process.stderr
+        child = int(process.stdout.readline())
+        process.send_signal(number)
+        assert process.wait(timeout=30) == ExitCode.HARNESS_ERROR
+        assert process.stderr.read() == "stopped before it had ended\n"
+    assert not Path(f"/proc/{child}").exists()
