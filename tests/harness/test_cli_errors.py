@@ -163,6 +163,8 @@ def waits():
             child.wait()
         finally:
             child.terminate()
+            # a Popen that is left by KeyboardInterrupt does not wait
+            child.wait()
 
 # where tests run in the background it is ignored
 signal.signal(signal.SIGINT, signal.default_int_handler)
