@@ -129,6 +129,12 @@ class Case:
             raise Inconclusive(
                 f"{engine} was not healthy before the fault: {ratio or 0:.2%} failed, longest gap {gap:.1f} s"
             )
+        if p95 > (slow := self.contract.recovery.slow_after_s_of(engine)):
+            # three times of what counts as an outage would hide one
+            raise Inconclusive(
+                f"{engine} was not healthy before the fault: the 95th percentile of latency was {seconds(p95)}, and an"
+                f" answer after more than {seconds(slow)} counts as a failure"
+            )
         return p95
 
     def outage_evidence(self) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -143,6 +144,19 @@ def test_an_unhealthy_baseline_is_nothing_to_compare_with(tmp_path: Path, promis
     for verdict in run.judged_on(*promises):
         assert verdict.verdict == "inconclusive"
         assert "not healthy before the fault" in verdict.reason
+
+
+@pytest.mark.parametrize(("latency_s", "verdict"), [(0.95, "held"), (1.05, "inconclusive")])
+def test_a_baseline_as_slow_as_an_outage_is_nothing_to_compare_with(
+    tmp_path: Path, latency_s: float, verdict: str
+) -> None:
+    """Three times of what counts as an outage would allow one: a contract's `slow_after_s` is where that begins."""
+    run = healthy(tmp_path / "run", "S5.mds.one-zone")
+    run.requests = [replace(one, ended=one.intended + latency_s) for one in run.requests]
+    (found,) = run.judged_on("S5.mds.one-zone")
+    assert found.verdict == verdict, found.reason
+    if verdict == "inconclusive":
+        assert "not healthy before the fault: the 95th percentile of latency was 1.1 s" in found.reason
 
 
 def test_a_baseline_of_few_operations_is_nothing_to_compare_with(tmp_path: Path) -> None:
