@@ -118,8 +118,8 @@ def _common() -> dict[str, object]:
         "query.max-total-memory-per-node": "160MB",
         "memory.heap-headroom-per-node": "100MB",
         "exchange.max-error-duration": f"{MAX_ERROR_DURATION_S}s",
-        "exchange.max-buffer-size": "8MB",
-        "sink.max-buffer-size": "8MB",
+        "exchange.max-buffer-size": "2MB",
+        "sink.max-buffer-size": "2MB",
     }
 
 

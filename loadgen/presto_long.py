@@ -15,8 +15,8 @@ from loadgen.presto_query import Query
 
 KIND = "long_query"
 # Its tasks are on all workers, and wait there until their output is fetched: in flight at hardly any cost.
-_STATEMENT = "SELECT * FROM tpcds.sf1.store_sales"
-_PAGE_EVERY_S = 1.0
+_STATEMENT = "SELECT * FROM tpcds.sf1.inventory"
+_PAGE_EVERY_S = 2.0
 _PROGRESS_EVERY_S = 5.0
 _AGAIN_AFTER_S = 1.0
 _RUNNING = "RUNNING"
@@ -52,7 +52,7 @@ class LongQueries:
     def _keep(self) -> None:
         while True:
             self._begun += 1
-            life = _Life(self._notebook, f"store-sales-{self._token}-{self._begun}", Query(self._client, _STATEMENT))
+            life = _Life(self._notebook, f"inventory-{self._token}-{self._begun}", Query(self._client, _STATEMENT))
             try:
                 self._follow(life)
             except gevent.GreenletExit:

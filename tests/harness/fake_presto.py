@@ -70,7 +70,7 @@ class FakePresto(FakeService):
             return self._page(name, "FAILED", None, error=error)
         if any(words in statement for words in self.endless):
             return self._page(name, "RUNNING", token + 1)
-        if "store_sales" in statement:
+        if "inventory" in statement:
             return self._page(name, "RUNNING" if self.has_workers else "QUEUED", token + 1, rows=[[1], [2]])
         if token == 1:
             return self._page(name, "RUNNING", 2, rows=self._carry_out(statement))

@@ -81,7 +81,7 @@ def test_the_load_begins_when_a_long_query_runs(bench: Bench) -> None:
 def test_a_long_query_that_fails_is_followed_by_the_next(bench: Bench) -> None:
     """The failure keeps Presto's name, code and words; each of the following is on record, and one succeeds to run."""
     bench.clients.prepare()
-    bench.presto.errors["store_sales"] = GONE
+    bench.presto.errors["inventory"] = GONE
     bench.await_true(lambda: len(bench.workloads()) >= 3)
     bench.presto.errors.clear()
     bench.await_true(lambda: bench.workloads()[-1].at("running") is not None)
