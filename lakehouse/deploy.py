@@ -179,7 +179,9 @@ def _frontends(formation: Formation, workers: Sequence[Container]) -> list[provi
 
     def frontend(name: str, port: int, node_port: int, check_port: int) -> provider.Frontend:
         backends = [provider.Backend(node.name, node.address, node_port) for node in workers]
-        return provider.Frontend(name, port, backends, entrance.check, entrance.falls, check_port)
+        return provider.Frontend(
+            name, port, backends, entrance.check, entrance.falls, check_port, entrance.check_timeout_ms
+        )
 
     found = [frontend(formation.name, entrance.port, entrance.node_port, entrance.health_node_port)]
     if entrance.health_port:

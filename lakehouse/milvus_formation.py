@@ -26,7 +26,7 @@ FLUSH_EVERY_S = 10
 # The health page searches, and a search waits while Kafka elects a leader, in all replicas at once. That may take as
 # long as so many checks do (two seconds to wait for an answer, and half a second between), or clients would be refused
 # by all. A dead machine is noticed sooner, by the connections to it.
-CHECKS_TO_FALL = 4
+CHECKS_TO_FALL, CHECK_TIMEOUT_MS = 4, 2000
 
 
 def config(values: FormationValues) -> list[dict[str, Any]]:
@@ -66,7 +66,13 @@ MILVUS = Formation(
     deployments={NAME: REPLICAS},
     stateful={ETCD: MEMBERS, KAFKA: MEMBERS},
     entrance=Entrance(
-        PORT, NODE_PORT, HEALTH, falls=CHECKS_TO_FALL, health_port=HEALTH_PORT, health_node_port=HEALTH_NODE_PORT
+        PORT,
+        NODE_PORT,
+        HEALTH,
+        falls=CHECKS_TO_FALL,
+        check_timeout_ms=CHECK_TIMEOUT_MS,
+        health_port=HEALTH_PORT,
+        health_node_port=HEALTH_NODE_PORT,
     ),
     config=config,
     upstream=milvus_pod,

@@ -40,8 +40,9 @@ SHUTDOWN_GRACE_S = 5
 # With no worker there a query waits for one: as long as a worker that is ready takes until it is known, at most.
 NO_WORKER_WAIT_S = 20
 # Queries at work at once; others wait. Small workers that start anew, under all queries that came meanwhile, would have
-# time for none of them.
-CONCURRENT_QUERIES, QUEUED_QUERIES = 6, 200
+# time for none of them. Few may wait: of a long queue each is answered when its client is about to give up, long after
+# what made it grow is over.
+CONCURRENT_QUERIES, QUEUED_QUERIES = 6, 10
 # A query whose client no longer asks for more is given up. One that lives asks again after 10 s at the latest, so more
 # would only leave the places of queries to clients that are gone.
 CLIENT_TIMEOUT_S = 20
@@ -214,7 +215,7 @@ PRESTO = Formation(
     name=NAME,
     deployments={COORDINATOR: 1, WORKER: WORKERS},
     # there is one coordinator: to give it up for being slow would send its clients to nobody
-    entrance=Entrance(PORT, NODE_PORT, "/v1/info", falls=6),
+    entrance=Entrance(PORT, NODE_PORT, "/v1/info", falls=6, check_timeout_ms=2000),
     config=config,
     declared=DECLARED,
     lacks=lacks,

@@ -96,8 +96,8 @@ class Backend:
 class Frontend:
     """One service behind the load balancer: the port for clients, its nodes, and their health check.
 
-    `falls` is how many checks in a row a node must fail before it gets nothing any more. With a `check_port` the check
-    asks that port of a node, and clients' connections are handed on as they are.
+    `falls` is how many checks in a row a node must fail, each within `check_timeout_ms`, before it gets nothing more.
+    With a `check_port` the check asks that port of a node, and clients' connections are handed on as they are.
     """
 
     name: str
@@ -106,6 +106,7 @@ class Frontend:
     check: str = "/readyz"
     falls: int = 2
     check_port: int = 0
+    check_timeout_ms: int = 500
 
 
 @dataclass(frozen=True)
