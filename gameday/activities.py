@@ -62,6 +62,9 @@ _REFERENCE_DEADLINE_S = 120.0
 # How long success must last while we wait for a recovery: a little longer than the judge's own 10 s, so that it finds
 # those within what was recorded.
 _SUSTAINED_S = 12.0
+# Loads begin one after the other, and each costs the others something. What is still slow after this long is no
+# baseline, which the judge says; jobs would only end too soon if they waited longer.
+_STEADY_S, _STEADY_DEADLINE_S = 6.0, 20.0
 
 
 def begin_loads(engines: list[str], jobs: list[dict[str, Any]] | None = None, long_queries: int = 1) -> None:
@@ -96,9 +99,13 @@ def begin_loads(engines: list[str], jobs: list[dict[str, Any]] | None = None, lo
 
 
 def baseline(seconds: float) -> None:
-    """Observe the undisturbed lakehouse under load for so many seconds, then note what the nodes have and hold."""
-    _observe("baseline", seconds)
+    """Observe the undisturbed lakehouse under load for so many seconds, then note what the nodes have and hold.
+
+    It begins when no request has failed or been slow for 6 s, and after 20 s whatever was seen.
+    """
     session = current()
+    _await_undisturbed(_STEADY_S, _STEADY_DEADLINE_S)
+    _observe("baseline", seconds)
     session.timeline.append("capacity", "harness", **capacity(session))
 
 
@@ -118,16 +125,24 @@ def observe(seconds: float, since_fault_s: float = 0.0) -> None:
 def await_recovery(deadline_s: float) -> bool:
     """Wait for 12 s without a failed or slow request of any engine; False after `deadline_s` seconds, a finding."""
     session = current()
+    session.timeline.append("phase.begin", "harness", phase="recovery")
+    recovered = _await_undisturbed(_SUSTAINED_S, deadline_s)
+    session.timeline.append("phase.end", "harness", phase="recovery")
+    return recovered
+
+
+def _await_undisturbed(sustained_s: float, deadline_s: float) -> bool:
+    """Wait until all engines have answered for so long and no request failed or was slow; False after the deadline."""
+    session = current()
     contract, requests = load_contract(session.contract), RecentRequests(session.folder)
     _, begun = now()
-    session.timeline.append("phase.begin", "harness", phase="recovery")
 
     def look() -> str | None:
         check_alive(session)
         _, moment = now()
-        if moment - begun < _SUSTAINED_S:
-            return f"{moment - begun:.0f} of {_SUSTAINED_S:.0f} s observed"
-        recent = requests.ended_since(moment - _SUSTAINED_S)
+        if moment - begun < sustained_s:
+            return f"{moment - begun:.0f} of {sustained_s:.0f} s observed"
+        recent = requests.ended_since(moment - sustained_s)
         bad = [
             request
             for request in recent
@@ -136,12 +151,10 @@ def await_recovery(deadline_s: float) -> bool:
         silent = set(session.loads) - {request.engine for request in recent}
         if recent and not bad and not silent:
             return None
-        told = f"{len(bad)} of {len(recent)} failed or were slow in the last {_SUSTAINED_S:.0f} s"
+        told = f"{len(bad)} of {len(recent)} failed or were slow in the last {sustained_s:.0f} s"
         return f"{told}; none of {', '.join(sorted(silent))} was answered" if silent else told
 
-    recovered = session.waited(f"{_SUSTAINED_S:.0f} s without a failed or slow request", look, deadline_s)
-    session.timeline.append("phase.end", "harness", phase="recovery")
-    return recovered
+    return session.waited(f"{sustained_s:.0f} s without a failed or slow request", look, deadline_s)
 
 
 def await_jobs(deadline_s: float) -> bool:
