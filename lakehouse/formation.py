@@ -30,8 +30,9 @@ CRN_ANNOTATION = "lakehouse/crn"
 RESTARTED = "lakehouse/restarted"
 FORMATIONS_ANNOTATION = "lakehouse/formations"
 # What one replica of MDS serves at a time. Of a declared burst of 12 two replicas take 6 each, with room for what else
-# is in flight when they are slow: who is refused comes again after a second, with the next burst. One takes 10.
-MAX_CONCURRENT_REQUESTS = 10
+# is in flight when they are slow: who is refused comes again after a second, with the next burst. One refuses a
+# quarter of each burst, which is what losing two zones means.
+MAX_CONCURRENT_REQUESTS = 9
 
 _MANIFESTS = Path(__file__).parent / "manifests"
 # The name of the volume that each pod of a StatefulSet has a claim for.

@@ -26,7 +26,7 @@ from lakehouse.mds.settings import Settings
 _CATALOGUE = "lakehouse"
 # A constant of ours, for the one advisory lock that migrations take in the database of MDS.
 _MIGRATION_LOCK = 0x6D6473
-_CONNECTIONS_KEPT = 10
+_CONNECTIONS_KEPT = 9
 _CONNECT_TIMEOUT_S = 2
 _POOL_TIMEOUT_S = 2.0
 _STATEMENT_TIMEOUT_MS = 5000

@@ -54,7 +54,7 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
         s3_access_key=required(environment, "MDS_S3_ACCESS_KEY") if on_s3 else "",
         s3_secret_key=required(environment, "MDS_S3_SECRET_KEY") if on_s3 else "",
         s3_region=environment.get("MDS_S3_REGION", "us-east-1"),
-        max_concurrent_requests=number(environment, "MDS_MAX_CONCURRENT_REQUESTS", "10", at_most=256),
+        max_concurrent_requests=number(environment, "MDS_MAX_CONCURRENT_REQUESTS", "9", at_most=256),
         port=number(environment, "MDS_PORT", "8181", at_most=65535),
         drain_s=float(number(environment, "MDS_DRAIN_SECONDS", "3", at_most=600)),
         replica=required(environment, "POD_NAME"),

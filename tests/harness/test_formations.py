@@ -88,7 +88,7 @@ def test_mds_accepts_the_settings_that_it_is_given() -> None:
     made = objects()
     public, secret = made["ConfigMap"]["data"], made["Secret"]["stringData"]
     read = read_settings({**public, **secret, "POD_NAME": "mds-0"})
-    assert read.max_concurrent_requests == 10
+    assert read.max_concurrent_requests == 9
     assert (read.database.host, read.database.password) == ("10.89.0.7", "pw-of-database")
     assert read.s3_endpoint == "http://10.89.0.8:7070"
     assert not {"pw-of-database", "key", "secret"} & set(public.values())
