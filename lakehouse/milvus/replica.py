@@ -194,8 +194,10 @@ class Replica:
 
     def known(self, method: str, request: Message) -> Message:
         """Return the engine's answer to what is asked of metadata alone, as etcd has it now; raises EtcdError."""
+        # before the lock: while etcd does not answer, all who ask find that out side by side
+        last = self._metadata.last_change()
         with self._rehearsing:
-            if self._metadata.last_change() != self._rehearsal.snapshot.numbers:
+            if self._rehearsal.snapshot.numbers < last:
                 self._rehearsal.reconcile(self._metadata.read())
             return self._rehearsal.call(method, request)
 
