@@ -205,7 +205,7 @@ def test_each_class_works_alone(tmp_path: Path, engine: str, user: str) -> None:
     """By hand, with nothing but an address, a class keeps its own rate and cycle."""
     servers = {"mds": fake_catalogue, "presto": fake_presto, "spark": fake_spark}
     with servers[engine]() as (_, url):
-        settings = ["--host", url, "--run-time", "6s", "--stop-timeout", "6", "--run-folder", "."]
+        settings = ["--host", url, "--run-time", "12s", "--stop-timeout", "6", "--run-folder", "."]
         ran = locust(tmp_path, "--headless", *settings, user)
     assert ran.returncode == 0, ran.stderr
     requests = read_requests(tmp_path)
