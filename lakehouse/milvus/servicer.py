@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import grpc
@@ -106,23 +107,11 @@ def _answered(method: str, do: Callable[[], Message]) -> Message:
         return failed(method, str(error))
 
 
-def _writing(method: str) -> Handler:
+def _asking(act: Callable[[Replica], Callable[[str, Message], Message]], method: str) -> Handler:
+    """Return the handler of a method that the replica itself answers, by the one of its own that `act` picks."""
+
     def handle(self: ReplicaServicer, request: Any, context: grpc.ServicerContext) -> Message:  # noqa: ANN401
-        return _answered(method, lambda: self.replica.write(method, _named(request, context)))
-
-    return handle
-
-
-def _changing(method: str) -> Handler:
-    def handle(self: ReplicaServicer, request: Any, context: grpc.ServicerContext) -> Message:  # noqa: ANN401
-        return _answered(method, lambda: self.replica.change(method, _named(request, context)))
-
-    return handle
-
-
-def _knowing(method: str) -> Handler:
-    def handle(self: ReplicaServicer, request: Any, context: grpc.ServicerContext) -> Message:  # noqa: ANN401
-        return _answered(method, lambda: self.replica.known(method, _named(request, context)))
+        return _answered(method, lambda: act(self.replica)(method, _named(request, context)))
 
     return handle
 
@@ -165,9 +154,9 @@ def _missing(method: str) -> Handler:
 
 # one method for each of the protocol's, as the generated base class has them
 for _names, _handler in (
-    (WRITING, _writing),
-    (tuple(CHANGING), _changing),
-    (KNOWING, _knowing),
+    (WRITING, partial(_asking, lambda replica: replica.write)),
+    (tuple(CHANGING), partial(_asking, lambda replica: replica.change)),
+    (KNOWING, partial(_asking, lambda replica: replica.known)),
     (READING, _reading),
     (MISSING, _missing),
 ):
