@@ -69,7 +69,7 @@ def test_a_kubeconfig_that_points_nowhere_is_refused(lakehouse: Lakehouse, refus
         ("fault: zone-power-loss", "fault: zone-flood", "unknown fault 'zone-flood'"),
         ("promise: S5.mds.one-zone", "promise: S5.mds.no-zone", "unknown promise 'S5.mds.no-zone'"),
         ("tags:", "tag:", "unknown field 'tag'"),
-        ("seconds: 22", "second: 22", "wrongly"),
+        ("{seconds: ", "{second: ", "wrongly"),
         ("func: baseline", "func: base", "does not exist"),
         ("disaster: 5", "disaster: five", "extension"),
         ("title: One", "title: [One", "is not YAML"),

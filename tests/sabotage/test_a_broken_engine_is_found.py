@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import yaml
 from kubernetes import client
+from kubernetes.utils.quantity import parse_quantity
 from lab import Lakehouse, Ran, bucket_of
 from shortening import hurried, shorten, without_recovery
 
@@ -27,6 +28,10 @@ type Outcome = tuple[Ran, dict[str, dict[str, Any]]]
 HURRY_S = 64.0
 # What Spark does for a lost executor it does at this interval, and for those that a job begins with at once.
 NO_REPLACEMENT = {"spark.kubernetes.allocation.batch.delay": "900s"}
+MIB = 2**20
+FILLER = "app.kubernetes.io/name=filler"
+# What is left in the zones that stay: in the first a job's driver (768 MiB) and executor (704 MiB) and no more.
+ROOM_MIB = {"zone-a": 1504, "zone-c": 32}
 
 
 @pytest.fixture(scope="module")
@@ -69,17 +74,19 @@ def full_and_wrong(lakehouse: Lakehouse, tmp_path_factory: pytest.TempPathFactor
     short = {"observe_s": 20, "baseline_s": 17, "pace_s": 1.0}
     experiment = shorten(folder, "zone-with-neither", engines=("mds", "spark"), promises=promises, **short)
     document = yaml.safe_load(without_recovery(experiment).read_text())
-    document["method"][0]["provider"]["arguments"]["jobs"][0]["application"] = _wrong_program(lakehouse)
+    job = document["method"][0]["provider"]["arguments"]["jobs"][0]
+    job |= {"application": _wrong_program(lakehouse), "executor_zones": {"required": job["driver_zones"]}}
     # a formation that finds no room is not back before the zone is
     document["method"] = [item for item in document["method"] if "healthy zones" not in item["name"]]
     experiment.write_text(yaml.safe_dump(document, sort_keys=False))
-    apps = client.AppsV1Api(api_client(lakehouse.region.kubeconfig))
-    apps.create_namespaced_daemon_set(NAMESPACE, _filler(apps))
+    core = client.CoreV1Api(api_client(lakehouse.region.kubeconfig))
     try:
-        wait_until("the cluster to be full", lambda: _not_full(apps), deadline_s=60)
+        for zone, room in ROOM_MIB.items():
+            core.create_namespaced_pod(NAMESPACE, _filler(core, zone, room))
+        wait_until("the cluster to be full", lambda: _not_full(core), deadline_s=60)
         yield lakehouse.run(experiment, folder / "runs")
     finally:
-        apps.delete_namespaced_daemon_set("filler", NAMESPACE)
+        core.delete_collection_namespaced_pod(NAMESPACE, label_selector=FILLER, grace_period_seconds=0)
 
 
 def test_a_cluster_too_full_breaks_the_promise_of_capacity(full_and_wrong: Outcome) -> None:
@@ -144,21 +151,31 @@ def _wrong_program(lakehouse: Lakehouse) -> str:
     return f"s3a://{BUCKET}/apps/wrong_sums.py"
 
 
-def _filler(apps: client.AppsV1Api) -> dict[str, Any]:
-    """Return a DaemonSet whose pods ask for what the pods of a lost zone would need; they do nothing."""
-    image = apps.read_namespaced_deployment("mds", NAMESPACE).spec.template.spec.containers[0].image
-    container = {
-        "name": "filler",
-        "image": image,
-        "command": ["sleep", "infinity"],
-        "resources": {"requests": {"cpu": "10m", "memory": "1472Mi"}},
-    }
-    labels = {"app.kubernetes.io/name": "filler"}
-    spec = {"terminationGracePeriodSeconds": 0, "containers": [container]}
-    template = {"metadata": {"labels": labels}, "spec": spec}
-    return {"metadata": {"name": "filler"}, "spec": {"selector": {"matchLabels": labels}, "template": template}}
+def _filler(core: client.CoreV1Api, zone: str, room_mib: int) -> dict[str, Any]:
+    """Return a pod that asks for all memory of a zone's node that is not asked for yet but this room; it does nothing.
+
+    What is free differs from zone to zone: pods that a zone outage moved stay where they are.
+    """
+    node = core.list_node(label_selector=f"topology.kubernetes.io/zone={zone}").items[0]
+    pods = core.list_pod_for_all_namespaces(field_selector=f"spec.nodeName={node.metadata.name}").items
+    asked = sum(_asked_mib(pod) for pod in pods if pod.status.phase in ("Pending", "Running"))
+    free = int(parse_quantity(node.status.allocatable["memory"]) / MIB) - asked
+    assert free > room_mib, f"{zone} has {free} MiB left, the test needs {room_mib}"
+    mds = client.AppsV1Api(core.api_client).read_namespaced_deployment("mds", NAMESPACE)
+    image = mds.spec.template.spec.containers[0].image
+    container: dict[str, Any] = {"name": "filler", "image": image, "command": ["sleep", "infinity"]}
+    container["resources"] = {"requests": {"memory": f"{free - room_mib}Mi"}}
+    labels = dict([FILLER.split("=")])
+    spec = {"nodeName": node.metadata.name, "terminationGracePeriodSeconds": 0, "containers": [container]}
+    return {"metadata": {"name": f"filler-{zone}", "labels": labels}, "spec": spec}
 
 
-def _not_full(apps: client.AppsV1Api) -> str | None:
-    seen = apps.read_namespaced_daemon_set("filler", NAMESPACE).status
-    return None if seen.number_ready == 3 else f"{seen.number_ready} of 3 fillers ready"
+def _asked_mib(pod: client.V1Pod) -> int:
+    asked = [(one.resources.requests or {}).get("memory", "0") for one in pod.spec.containers]
+    return int(sum(map(parse_quantity, asked)) / MIB)
+
+
+def _not_full(core: client.CoreV1Api) -> str | None:
+    pods = core.list_namespaced_pod(NAMESPACE, label_selector=FILLER).items
+    running = [pod.metadata.name for pod in pods if pod.status.phase == "Running"]
+    return None if len(running) == len(ROOM_MIB) else f"only {running} run"
