@@ -12,6 +12,7 @@ from dataclasses import asdict
 from typing import Any
 
 from gameday.contract import load_contract
+from gameday.disturbance import disturbance
 from gameday.errors import HarnessError
 from gameday.records import (
     ENDED,
@@ -134,7 +135,7 @@ def await_recovery(deadline_s: float) -> bool:
 def _await_undisturbed(sustained_s: float, deadline_s: float) -> bool:
     """Wait until all engines have answered for so long and no request failed or was slow; False after the deadline."""
     session = current()
-    contract, requests = load_contract(session.contract), RecentRequests(session.folder)
+    recovery, requests = load_contract(session.contract).recovery, RecentRequests(session.folder)
     _, begun = now()
 
     def look() -> str | None:
@@ -142,17 +143,8 @@ def _await_undisturbed(sustained_s: float, deadline_s: float) -> bool:
         _, moment = now()
         if moment - begun < sustained_s:
             return f"{moment - begun:.0f} of {sustained_s:.0f} s observed"
-        recent = requests.ended_since(moment - sustained_s)
-        bad = [
-            request
-            for request in recent
-            if request.outcome != "ok" or request.latency_s > contract.recovery.slow_after_s_of(request.engine)
-        ]
-        silent = set(session.loads) - {request.engine for request in recent}
-        if recent and not bad and not silent:
-            return None
-        told = f"{len(bad)} of {len(recent)} failed or were slow in the last {sustained_s:.0f} s"
-        return f"{told}; none of {', '.join(sorted(silent))} was answered" if silent else told
+        wrong = disturbance(requests.ended_since(moment - sustained_s), session.loads, recovery)
+        return f"{wrong} in the last {sustained_s:.0f} s" if wrong else None
 
     return session.waited(f"{sustained_s:.0f} s without a failed or slow request", look, deadline_s)
 

@@ -1,0 +1,37 @@
+"""What a run waits to be over before its baseline and after its fault."""
+
+from __future__ import annotations
+
+import pytest
+from builders import request
+
+from gameday.contract import load_contract
+from gameday.disturbance import disturbance
+from gameday.paths import PROJECT
+from gameday.records import Request
+
+RECOVERY = load_contract(PROJECT / "contract.yaml").recovery
+ENGINES = ("mds", "presto")
+QUIET = [request(1.0), request(2.0, engine="presto", latency_s=RECOVERY.slow_after_s_of("presto") - 0.1)]
+
+
+def test_nothing_is_wrong_where_all_engines_answer_in_time() -> None:
+    """An answer of Presto may take longer than one of MDS."""
+    assert RECOVERY.slow_after_s_of("presto") > RECOVERY.slow_after_s_of("mds")
+    assert disturbance(QUIET, ENGINES, RECOVERY) is None
+
+
+@pytest.mark.parametrize(
+    "bad", [request(3.0, outcome="error"), request(3.0, latency_s=RECOVERY.slow_after_s_of("mds") + 0.1)]
+)
+def test_an_operation_that_failed_or_was_late_is_wrong(bad: Request) -> None:
+    """One is enough, among any number."""
+    assert disturbance([*QUIET, bad], ENGINES, RECOVERY) == "1 of 3 failed or were slow"
+
+
+def test_an_engine_that_answers_nothing_is_wrong() -> None:
+    """That nothing of it failed says nothing then; where nothing at all ended, all are named."""
+    assert (
+        disturbance(QUIET, (*ENGINES, "milvus"), RECOVERY) == "0 of 2 failed or were slow; none of milvus was answered"
+    )
+    assert disturbance([], ENGINES, RECOVERY) == "0 of 0 failed or were slow; none of mds, presto was answered"
