@@ -180,7 +180,14 @@ def _frontends(formation: Formation, workers: Sequence[Container]) -> list[provi
     def frontend(name: str, port: int, node_port: int, check_port: int) -> provider.Frontend:
         backends = [provider.Backend(node.name, node.address, node_port) for node in workers]
         return provider.Frontend(
-            name, port, backends, entrance.check, entrance.falls, check_port, entrance.check_timeout_ms
+            name,
+            port,
+            backends,
+            check=entrance.check,
+            falls=entrance.falls,
+            check_port=check_port,
+            check_timeout_ms=entrance.check_timeout_ms,
+            check_every_ms=entrance.check_every_ms,
         )
 
     found = [frontend(formation.name, entrance.port, entrance.node_port, entrance.health_node_port)]

@@ -80,9 +80,9 @@ class FormationValues:
 class Entrance:
     """Where clients enter: the load balancer's port, the port of every node behind it, and the path of its check.
 
-    `falls` is how many checks in a row a node must fail, each within `check_timeout_ms`, before it gets nothing more.
-    Where clients speak no plain HTTP, the check has ports of its own: `health_port` of the load balancer and
-    `health_node_port` behind it.
+    `falls` is how many checks in a row, `check_every_ms` apart, a node fails, each within `check_timeout_ms`, before
+    it gets nothing more. Where clients speak no plain HTTP, the check has ports of its own: `health_port` of the load
+    balancer and `health_node_port` behind it.
     """
 
     port: int
@@ -90,6 +90,7 @@ class Entrance:
     check: str
     falls: int = 2
     check_timeout_ms: int = 500
+    check_every_ms: int = 500
     health_port: int = 0
     health_node_port: int = 0
 

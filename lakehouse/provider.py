@@ -96,8 +96,9 @@ class Backend:
 class Frontend:
     """One service behind the load balancer: the port for clients, its nodes, and their health check.
 
-    `falls` is how many checks in a row a node must fail, each within `check_timeout_ms`, before it gets nothing more.
-    With a `check_port` the check asks that port of a node, and clients' connections are handed on as they are.
+    `falls` is how many checks in a row, `check_every_ms` apart, a node fails, each within `check_timeout_ms`, before
+    it gets nothing more. With a `check_port` the check asks that port of a node, and clients' connections are handed on
+    as they are.
     """
 
     name: str
@@ -107,6 +108,7 @@ class Frontend:
     falls: int = 2
     check_port: int = 0
     check_timeout_ms: int = 500
+    check_every_ms: int = 500
 
 
 @dataclass(frozen=True)

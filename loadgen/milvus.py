@@ -33,6 +33,10 @@ _LIMIT = 10
 RECALL_MIN = 0.95
 _TIMEOUT_S = 10.0
 _PREPARE_TIMEOUT_S = 60.0
+# A client that was refused tries again later and later, by itself up to 120 s apart
+# (https://github.com/grpc/grpc/blob/master/doc/connection-backoff.md): after a minute without Milvus it comes back
+# up to a minute after Milvus did, and what is measured is when Milvus did.
+_RECONNECT_MS = 2000
 
 # Calls wait side by side, as everything of a load does. Each occupies a thread of gevent's pool until it is answered,
 # and with the usual ten of them the eleventh would wait for another's answer.
@@ -93,7 +97,8 @@ class MilvusClients:
         Raises HarnessError where Milvus does not let us, DeadlinePassed where they are not.
         """
         try:
-            self._connected = MilvusClient(self._base_url, timeout=_PREPARE_TIMEOUT_S)
+            options = {"grpc.max_reconnect_backoff_ms": _RECONNECT_MS}
+            self._connected = MilvusClient(self._base_url, timeout=_PREPARE_TIMEOUT_S, grpc_options=options)
             for name in (self.searched, self.growing):
                 self._client.create_collection(name, dimension=DIMENSION, metric_type="L2", consistency_level="Strong")
             rows = [{"id": key, "vector": vector} for key, vector in enumerate(self._known.vectors)]

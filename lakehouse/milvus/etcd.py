@@ -61,11 +61,20 @@ class Etcd:
 
     def pairs(self, prefix: str, revision: int = 0) -> tuple[int, list[Pair]]:
         """Return etcd's revision, and what is under a prefix: as it is, or as it was at `revision`."""
+        seen, found, _ = self.changes(prefix, 0, revision)
+        return seen, found
+
+    def changes(self, prefix: str, since: int, revision: int = 0) -> tuple[int, list[Pair], int]:
+        """Return what `pairs` does, but of the pairs those alone that were put after `since`, and how many there are.
+
+        What was deleted since then is missing from that number.
+        """
         body: dict[str, Any] = {"key": _encoded(prefix), "range_end": _encoded(_after(prefix))}
-        if revision:
-            body["revision"] = revision
+        body |= {"min_mod_revision": since + 1} if since else {}
+        body |= {"revision": revision} if revision else {}
         answer = self._call("/kv/range", body)
-        return int(answer["header"]["revision"]), [_pair(item) for item in answer.get("kvs", [])]
+        pairs = [_pair(item) for item in answer.get("kvs", [])]
+        return int(answer["header"]["revision"]), pairs, int(answer.get("count", 0))
 
     def commit(
         self,

@@ -8,7 +8,7 @@ from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-from pymilvus import DataType, MilvusClient
+from pymilvus import DataType, MilvusClient, MilvusException
 from pymilvus.client.types import LoadState
 
 PATH = "/healthz"
@@ -27,6 +27,8 @@ class Health:
         self._address = f"http://127.0.0.1:{port}"
         self._client: MilvusClient | None = None
         self._turn = 0
+        # the vectors of each collection that was searched: their field and how long they are
+        self._fields: dict[str, tuple[str, int]] = {}
         self._looked = -_FRESH_S
         self._problem: str | None = None
         self._lock = threading.Lock()
@@ -48,6 +50,7 @@ class Health:
         try:
             self._client = self._client or MilvusClient(self._address, timeout=_TIMEOUT_S)
             names = sorted(self._client.list_collections(timeout=_TIMEOUT_S))
+            self._fields = {name: field for name, field in self._fields.items() if name in names}
             if names:
                 self._turn += 1
                 self._search(self._client, names[self._turn % len(names)])
@@ -57,13 +60,22 @@ class Health:
         return None
 
     def _search(self, client: MilvusClient, name: str) -> None:
+        """Search in a collection; one that cannot be searched is no problem where it is not loaded, or another now."""
+        if name in self._fields:
+            with suppress(MilvusException):
+                return self._ask(client, name)
         if client.get_load_state(name, timeout=_TIMEOUT_S)["state"] != LoadState.Loaded:
-            return
+            return None
         fields: list[dict[str, Any]] = client.describe_collection(name, timeout=_TIMEOUT_S)["fields"]
         vector = next((field for field in fields if field["type"] in _VECTORS), None)
         if vector is not None:
-            zero = [0.0] * int(vector["params"]["dim"])
-            client.search(name, data=[zero], anns_field=vector["name"], limit=1, timeout=_TIMEOUT_S)
+            self._fields[name] = (vector["name"], int(vector["params"]["dim"]))
+            self._ask(client, name)
+        return None
+
+    def _ask(self, client: MilvusClient, name: str) -> None:
+        field, dimension = self._fields[name]
+        client.search(name, data=[[0.0] * dimension], anns_field=field, limit=1, timeout=_TIMEOUT_S)
 
 
 def serve_health(health: Health, port: int) -> ThreadingHTTPServer:

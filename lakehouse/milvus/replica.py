@@ -130,7 +130,7 @@ class Replica:
         """Return the metadata of a revision, however long etcd takes; the newest where etcd no longer has that one."""
         while True:
             try:
-                return self._metadata.read(revision)
+                return self._metadata.read(revision, self.engine.snapshot)
             except UnknownRevision as error:
                 _LOG.warning("metadata of revision %d: %s; the newest is taken", revision, error)
                 revision = 0
@@ -178,7 +178,7 @@ class Replica:
         """Change metadata and return the engine's answer; raises EtcdError, LogError or Behind where it is unsure."""
         with self._rehearsing:
             for _ in range(_CHANGE_ATTEMPTS):
-                seen = self._metadata.read()
+                seen = self._metadata.read(known=self._rehearsal.snapshot)
                 try:
                     answer, revision = self._changed(method, prepared(method, request, seen), seen)
                 except Refused as error:
@@ -198,7 +198,7 @@ class Replica:
         last = self._metadata.last_change()
         with self._rehearsing:
             if self._rehearsal.snapshot.numbers < last:
-                self._rehearsal.reconcile(self._metadata.read())
+                self._rehearsal.reconcile(self._metadata.read(known=self._rehearsal.snapshot))
             return self._rehearsal.call(method, request)
 
     def _changed(self, method: str, request: Message, seen: Snapshot) -> tuple[Message, int | None]:
@@ -235,7 +235,7 @@ class Replica:
             # first: the metadata that is read after it has every collection of what it covers
             with self._applied:
                 after = Checkpoint(self._position, self.engine.snapshot.revision)
-            now = self._metadata.read()
+            now = self._metadata.read(known=self.engine.snapshot)
             before = now.checkpoint(self._settings.channel)
             flushed = before.offset if before else 0
             with self._applied:

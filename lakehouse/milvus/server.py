@@ -28,6 +28,9 @@ _THREADS = 32
 _MESSAGE_BYTES_MAX = 64 * 2**20
 # On its way out: what was asked is answered, new calls are refused so that clients go elsewhere.
 _GRACE_S = 5.0
+# As Milvus's proxy does, allow a client to ask every 5 s whether the connection still carries anything, also one that
+# waits for nothing; pymilvus does so every 10 s. By itself a server of gRPC ends such connections ("too many pings").
+_PINGS = [("grpc.keepalive_permit_without_calls", 1), ("grpc.http2.min_ping_interval_without_data_ms", 5000)]
 
 
 def serve(settings: Settings) -> None:
@@ -45,7 +48,7 @@ def serve(settings: Settings) -> None:
     _in_background("tending", replica.tend)
     replica.begin()
 
-    options = [("grpc.max_receive_message_length", _MESSAGE_BYTES_MAX), ("grpc.so_reuseport", 0)]
+    options = [("grpc.max_receive_message_length", _MESSAGE_BYTES_MAX), ("grpc.so_reuseport", 0), *_PINGS]
     server = grpc.server(futures.ThreadPoolExecutor(_THREADS), options=options)
     milvus_pb2_grpc.add_MilvusServiceServicer_to_server(ReplicaServicer(replica), server)
     server.add_insecure_port(f"[::]:{settings.port}")

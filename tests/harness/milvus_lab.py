@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -141,3 +145,48 @@ class MilvusLab:
 def eventually(what: str, check: Callable[[], bool]) -> None:
     """Wait until something is so."""
     wait_until(what, lambda: None if check() else "not so", deadline_s=_DEADLINE_S)
+
+
+class Door:
+    """A port that leads to another, until it is slammed; then whoever tries to enter is noted and sent away."""
+
+    def __init__(self, port: int) -> None:
+        self._to = ("127.0.0.1", port)
+        self._listening = socket.create_server(("127.0.0.1", 0))
+        self.port = int(self._listening.getsockname()[1])
+        self.tried: list[float] = []
+        self._slammed = False
+        self._through: list[socket.socket] = []
+        threading.Thread(target=self._serve, daemon=True).start()
+
+    def slam(self) -> None:
+        """End all connections, and those that come from now on at once."""
+        self._slammed = True
+        for end in self._through:
+            with suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+
+    def close(self) -> None:
+        """Be gone."""
+        self.slam()
+        self._listening.close()
+
+    def _serve(self) -> None:
+        with suppress(OSError):
+            while True:
+                client = self._listening.accept()[0]
+                if self._slammed:
+                    self.tried.append(time.monotonic())
+                    client.close()
+                    continue
+                ends = [client, socket.create_connection(self._to)]
+                self._through += ends
+                for source, sink in (ends, ends[::-1]):
+                    threading.Thread(target=self._hand_on, args=(source, sink), daemon=True).start()
+
+    @staticmethod
+    def _hand_on(source: socket.socket, sink: socket.socket) -> None:
+        with suppress(OSError):
+            while data := source.recv(65536):
+                sink.sendall(data)
+            sink.shutdown(socket.SHUT_WR)

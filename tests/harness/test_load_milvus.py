@@ -5,11 +5,12 @@ from __future__ import annotations
 import signal
 import time
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 from builders import BEGAN_MONO, INJECTING_S, LOAD_END_S, SyntheticRun
-from milvus_lab import GROUP, MilvusLab
+from milvus_lab import GROUP, Door, MilvusLab
 
 from gameday.errors import HarnessError
 from gameday.judge import Verdict
@@ -105,6 +106,25 @@ def test_long_searches_are_in_flight_and_fail_with_their_replica(lab: MilvusLab,
     for one in failed:
         assert (one.last.error_code, str(one.last.error)[:11]) == (14, "UNAVAILABLE")
         assert 0 <= one.last.mono - killed < 2
+
+
+def test_a_client_that_is_refused_comes_again_every_two_seconds(lab: MilvusLab, tmp_path: Path) -> None:
+    """After ten seconds without Milvus it tries as often as at first."""
+    door = Door(lab.ports["one"])
+    address, options = f"http://127.0.0.1:{door.port}", ["--long-searches", "0"]
+    load = Load("milvus", address, tmp_path, arrivals_per_s=ARRIVALS_PER_S["milvus"], options=options)
+    load.start()
+    try:
+        load.wait_ready(60)
+        door.slam()
+        time.sleep(12)
+        door.close()
+    finally:
+        load.stop(20)
+    gaps = [after - before for before, after in pairwise(door.tried)]
+    # by itself the fifth attempt would come 4.1 s after the fourth, and the next 6.6 s later, give or take a fifth
+    assert len(gaps) > 3
+    assert max(gaps) < 3.0, gaps
 
 
 LIES = """
