@@ -182,7 +182,8 @@ class Log:
                 "group.id": "unused",
                 "enable.auto.commit": False,
                 "auto.offset.reset": "error",
-                "fetch.wait.max.ms": 100,
+                # what comes is told at once; who hears that there is nothing has waited for so long
+                "fetch.wait.max.ms": 500,
                 "fetch.error.backoff.ms": 100,
             }
         )
