@@ -105,9 +105,14 @@ def baseline(seconds: float) -> None:
     It begins when no request has failed or been slow for 6 s, and after 20 s whatever was seen.
     """
     session = current()
-    _await_undisturbed(_STEADY_S, _STEADY_DEADLINE_S)
+    await_steady()
     _observe("baseline", seconds)
     session.timeline.append("capacity", "harness", **capacity(session))
+
+
+def await_steady() -> bool:
+    """Wait for 6 s without a failed or slow request of any engine; False after 20 s, a finding."""
+    return _await_undisturbed(_STEADY_S, _STEADY_DEADLINE_S)
 
 
 def observe(seconds: float, since_fault_s: float = 0.0) -> None:

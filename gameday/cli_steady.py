@@ -14,13 +14,13 @@ from rich.console import Console
 from rich.table import Table
 
 from gameday import measure
-from gameday.activities import begin_loads, check_alive, stop_loads
+from gameday.activities import await_steady, begin_loads, check_alive, end_load, stop_loads
 from gameday.cli_cluster import region_option
 from gameday.cli_errors import ChaosCommand, says_errors
 from gameday.clusters import TOPOLOGY, memory_in_use
 from gameday.engine import find_engine
 from gameday.errors import ExitCode, UsageError
-from gameday.records import Recorder, Request, read_requests, read_workloads
+from gameday.records import Recorder, Request, missing_writes, read_requests, read_workloads
 from gameday.regions import alone_in, api_client, check_opt_in, region_named
 from gameday.session import Session, enter, leave
 from gameday.settle import settle
@@ -63,8 +63,9 @@ class Steady:
 def steady(region: str, seconds: int, *, as_json: bool) -> None:
     """Put the lakehouse under its declared load and break nothing: what "no impact" will be compared with.
 
-    Says for each engine whether all operations succeeded and came at the declared rate, and what it costs to watch and
-    to record them. Exit codes: 0 where so, 2 where not: experiments would prove little then.
+    Says for each engine whether all operations succeeded and came at the declared rate, whether every acknowledged write
+    is there, and what it costs to watch and to record them. Exit codes: 0 where so, 2 where not: experiments would prove
+    little then.
     """
     chosen, engine, topology = region_named(region), find_engine(), load_topology(TOPOLOGY)
     api = api_client(chosen.kubeconfig)
@@ -83,7 +84,8 @@ def steady(region: str, seconds: int, *, as_json: bool) -> None:
             stop_loads(session)
             leave()
     _tell(found, as_json=as_json)
-    good = all(one.as_declared for one in found["engines"]) and not found["workloads_failed"]
+    wrong = found["workloads_failed"] or found["writes_missing"]
+    good = all(one.as_declared for one in found["engines"]) and not wrong
     raise click.exceptions.Exit(int(ExitCode.HELD if good else ExitCode.INCONCLUSIVE))
 
 
@@ -94,6 +96,7 @@ def _look(session: Session, seconds: float) -> dict[str, Any]:
     watch = ClusterWatch(session, [NAMESPACE])
     watch.start()
     begin_loads(names, [_job(seconds, session.topology.zones)])
+    await_steady()
     _, begin = now()
     cpu_s, memory = time.process_time(), [memory_in_use(session.region, session.engine)]
     looking_s = 0.0
@@ -106,6 +109,9 @@ def _look(session: Session, seconds: float) -> dict[str, Any]:
     cpu_s = time.process_time() - cpu_s - looking_s
     _, end = now()
     watch.stop()
+    for name in names:
+        # reads back what it wrote, and tidies up: what a load leaves slows the next one down
+        end_load(name)
     requests = [request for request in read_requests(session.folder) if begin <= request.intended < end - 5.0]
     workloads = read_workloads(session.folder)
     return {
@@ -113,6 +119,7 @@ def _look(session: Session, seconds: float) -> dict[str, Any]:
         "engines": [_seen(name, requests, begin, end - 5.0) for name in names],
         "workloads": len(workloads),
         "workloads_failed": [f"{one.name}: {one.last.error}" for one in workloads if one.last.state == "failed"],
+        "writes_missing": missing_writes(session.folder),
         "watching_core_share": round(cpu_s / (end - begin), 4),
         "recording_core_share": round(_recording_s(session.folder, requests) / (end - 5.0 - begin), 4),
         "memory_bytes_max": max(memory),
@@ -166,6 +173,8 @@ def _tell(found: dict[str, Any], *, as_json: bool) -> None:
     console.print(table)
     for failed in found["workloads_failed"]:
         console.print(f"failed: {failed}", soft_wrap=True)
+    if missing := found["writes_missing"]:
+        console.print(f"acknowledged, and not found again: {len(missing)} writes, such as {missing[0]}", soft_wrap=True)
     console.print(
         f"{found['seconds']:g} s · watching {found['watching_core_share']:.1%} of a core, recording"
         f" {found['recording_core_share']:.1%} · memory in use at most {found['memory_bytes_max'] / 2**30:.2f} GiB",

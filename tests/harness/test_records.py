@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from gameday.records import RecentRequests, Recorder, Request
+from gameday.records import LedgerEntry, ReadBack, RecentRequests, Recorder, Request, missing_writes, write_read_back
 
 
 def _request(ended: float) -> Request:
@@ -29,3 +29,19 @@ def test_what_ended_of_late_is_found_in_the_files_of_all_processes(tmp_path: Pat
     assert sorted(request.ended for request in requests.ended_since(3.5)) == [4.0, 5.0]
     first.close()
     second.close()
+
+
+def test_a_write_is_missing_where_it_was_acknowledged_and_not_found(tmp_path: Path) -> None:
+    """In its own place, and readable; what was not acknowledged need not be there."""
+    assert missing_writes(tmp_path) == []
+    recorder = Recorder(tmp_path, "1")
+    for place, item, state in (
+        ("a", "1", "acknowledged"),
+        ("a", "2", "acknowledged"),
+        ("a", "3", "unknown"),
+        ("b", "1", "acknowledged"),
+    ):
+        recorder.ledger(LedgerEntry("mds", place, item, state, 1.0, 1.0))
+    recorder.close()
+    write_read_back(tmp_path, [ReadBack("mds", "a", ["1", "9"], 2.0, 2.0), ReadBack("mds", "b", [], 2.0, 2.0, "away")])
+    assert missing_writes(tmp_path) == ["a/2", "b/1"]
