@@ -56,7 +56,7 @@ _READ_BACK: dict[str, Callable[..., list[ReadBack]]] = {
 # Spark's load begins when its jobs run, three Java processes each, and Presto's when it is warm. The load itself gives
 # up at half of this, as it can say what it lacked.
 _LOAD_READY_DEADLINE_S = {"mds": 60.0, "milvus": 120.0, "presto": 240.0, "spark": 240.0}
-_WARMED_UP = {"spark", "presto"}
+_WITH_JAVA = ("spark", "presto")
 _LOAD_STOP_DEADLINE_S = 20.0
 _READ_BACK_DEADLINE_S = 60.0
 _REFERENCE_DEADLINE_S = 120.0
@@ -78,25 +78,27 @@ def begin_loads(engines: list[str], jobs: list[dict[str, Any]] | None = None, lo
     unknown = [engine for engine in engines if engine not in ARRIVALS_PER_S]
     if unknown:
         raise HarnessError(f"there is no load for the engine {unknown[0]!r}: there are {', '.join(ARRIVALS_PER_S)}")
-    # First those that Java has to warm up for: meanwhile other clients would meet a machine that has no time for them.
-    for wave in (_WARMED_UP, ARRIVALS_PER_S.keys() - _WARMED_UP):
-        begun = [engine for engine in engines if engine in wave]
-        for engine in begun:
-            options = ["--ready-deadline-s", str(_LOAD_READY_DEADLINE_S[engine] / 2)]
-            options += ["--jobs", json.dumps(jobs)] if engine == "spark" and jobs else []
-            options += ["--long-queries", str(long_queries)] if engine == "presto" else []
-            session.loads[engine] = Load(
-                engine,
-                session.endpoints[engine],
-                session.folder,
-                arrivals_per_s=ARRIVALS_PER_S[engine],
-                options=options,
-            )
+    # Presto's is first: it warms up, and other clients would meet a machine that has no time for them meanwhile.
+    # Spark's jobs begin beside it, and take longest to.
+    others = tuple(engine for engine in ARRIVALS_PER_S if engine not in _WITH_JAVA)
+    for started, awaited in ((_WITH_JAVA, ("presto",)), (others, ("spark", *others))):
+        for engine in (one for one in started if one in engines):
+            session.loads[engine] = _load(engine, jobs, long_queries)
             session.loads[engine].start()
-        for engine in begun:
+        for engine in (one for one in awaited if one in engines):
             session.awaiting(f"the load of {engine} to begin", _LOAD_READY_DEADLINE_S[engine], "starting")
             session.loads[engine].wait_ready(_LOAD_READY_DEADLINE_S[engine])
             session.timeline.append("load.begin", "harness", **_declared(engine))
+
+
+def _load(engine: str, jobs: list[dict[str, Any]] | None, long_queries: int) -> Load:
+    session = current()
+    options = ["--ready-deadline-s", str(_LOAD_READY_DEADLINE_S[engine] / 2)]
+    options += ["--jobs", json.dumps(jobs)] if engine == "spark" and jobs else []
+    options += ["--long-queries", str(long_queries)] if engine == "presto" else []
+    return Load(
+        engine, session.endpoints[engine], session.folder, arrivals_per_s=ARRIVALS_PER_S[engine], options=options
+    )
 
 
 def baseline(seconds: float) -> None:

@@ -63,9 +63,9 @@ class Steady:
 def steady(region: str, seconds: int, *, as_json: bool) -> None:
     """Put the lakehouse under its declared load and break nothing: what "no impact" will be compared with.
 
-    Says for each engine whether all operations succeeded and came at the declared rate, whether every acknowledged write
-    is there, and what it costs to watch and to record them. Exit codes: 0 where so, 2 where not: experiments would prove
-    little then.
+    Says for each engine whether all operations succeeded and came at the declared rate, whether every write that was
+    acknowledged is there, and what it costs to watch and to record them. Exit codes: 0 where so, 2 where not, as
+    experiments would prove little then.
     """
     chosen, engine, topology = region_named(region), find_engine(), load_topology(TOPOLOGY)
     api = api_client(chosen.kubeconfig)

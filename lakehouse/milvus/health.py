@@ -14,7 +14,7 @@ from pymilvus.client.types import LoadState
 PATH = "/healthz"
 _TIMEOUT_S = 3.0
 # Several ask, each twice a second: one look answers all who asked meanwhile, and for so long after.
-_FRESH_S = 0.5
+_FRESH_S = 1.0
 # As long as who asks waits for: looks that nobody waits for any more would only be in the way.
 _BUSY_S = 2.0
 _VECTORS = (DataType.FLOAT_VECTOR,)
@@ -34,7 +34,7 @@ class Health:
         self._lock = threading.Lock()
 
     def problem(self) -> str | None:
-        """Return why the replica does not serve, None where it does, as it was half a second ago at most."""
+        """Return why the replica does not serve, None where it does, as it was a second ago at most."""
         if not self._lock.acquire(timeout=_BUSY_S):
             return "an earlier look has not ended"
         try:
