@@ -39,7 +39,7 @@ class FakePresto(FakeService):
         self.errors: dict[str, dict[str, Any]] = {}
         # words of statements that run for ever
         self.endless: set[str] = set()
-        self.counts = {"tpcds.tiny.ship_mode": 20, "tpcds.tiny.household_demographics": 7200}
+        self.counts = {"SELECT 1": 1, "tpcds.tiny.ship_mode": 20, "tpcds.tiny.household_demographics": 7200}
         # long queries stay queued until then
         self.has_workers = True
 

@@ -23,8 +23,8 @@ from loadgen.presto_protocol import path_of
 from loadgen.presto_query import Query, presto_client
 from loadgen.schedule import CYCLES, pace
 
-SHIP_MODES, SAVE, HOUSEHOLDS = (
-    CYCLES[ENGINE].index(name) for name in ("count_ship_modes", "save_query", "count_households")
+SHIP_MODES, ONE, SAVE, HOUSEHOLDS = (
+    CYCLES[ENGINE].index(name) for name in ("count_ship_modes", "select_one", "save_query", "count_households")
 )
 
 
@@ -67,7 +67,9 @@ def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
     assert not made.failures
 
 
-@pytest.mark.parametrize(("number", "name"), [(SHIP_MODES, "count_ship_modes"), (HOUSEHOLDS, "count_households")])
+@pytest.mark.parametrize(
+    ("number", "name"), [(SHIP_MODES, "count_ship_modes"), (ONE, "select_one"), (HOUSEHOLDS, "count_households")]
+)
 def test_a_query_is_followed_to_its_last_page(bench: Bench, number: int, name: str) -> None:
     """A count is one request of three HTTP requests: the statement, the page with its rows, and the last one."""
     request = bench.arrive(number)
