@@ -55,8 +55,7 @@ _READ_BACK: dict[str, Callable[..., list[ReadBack]]] = {
 }
 # Spark's load begins when its jobs run, three Java processes each, and Presto's when it is warm. The load itself gives
 # up at half of this, as it can say what it lacked.
-_LOAD_READY_DEADLINE_S = {"mds": 60.0, "milvus": 120.0, "presto": 240.0, "spark": 240.0}
-_WITH_JAVA = ("spark", "presto")
+_LOAD_READY_DEADLINE_S = {"mds": 120.0, "milvus": 120.0, "presto": 240.0, "spark": 240.0}
 _LOAD_STOP_DEADLINE_S = 20.0
 _READ_BACK_DEADLINE_S = 60.0
 _REFERENCE_DEADLINE_S = 120.0
@@ -78,14 +77,13 @@ def begin_loads(engines: list[str], jobs: list[dict[str, Any]] | None = None, lo
     unknown = [engine for engine in engines if engine not in ARRIVALS_PER_S]
     if unknown:
         raise HarnessError(f"there is no load for the engine {unknown[0]!r}: there are {', '.join(ARRIVALS_PER_S)}")
-    # Presto's is first: it warms up, and other clients would meet a machine that has no time for them meanwhile.
-    # Spark's jobs begin beside it, and take longest to.
-    others = tuple(engine for engine in ARRIVALS_PER_S if engine not in _WITH_JAVA)
-    for started, awaited in ((_WITH_JAVA, ("presto",)), (others, ("spark", *others))):
-        for engine in (one for one in started if one in engines):
+    # Presto's is first: it warms up, and whatever else begins meanwhile finds a machine that has no time for it.
+    for wave in ({"presto"}, ARRIVALS_PER_S.keys() - {"presto"}):
+        begun = [engine for engine in engines if engine in wave]
+        for engine in begun:
             session.loads[engine] = _load(engine, jobs, long_queries)
             session.loads[engine].start()
-        for engine in (one for one in awaited if one in engines):
+        for engine in begun:
             session.awaiting(f"the load of {engine} to begin", _LOAD_READY_DEADLINE_S[engine], "starting")
             session.loads[engine].wait_ready(_LOAD_READY_DEADLINE_S[engine])
             session.timeline.append("load.begin", "harness", **_declared(engine))
