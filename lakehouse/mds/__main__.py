@@ -1,4 +1,8 @@
-"""`python -m lakehouse.mds migrate` makes the catalogue's tables, `… serve` serves; the environment says how."""
+"""`python -m lakehouse.mds` makes the catalogue's tables where they are missing, and serves; the environment says how.
+
+One process does both: another one before it would import the same once more, 2 s of CPU at each start of a replica,
+which is when a zone is lost and there is none to spare.
+"""
 
 from __future__ import annotations
 
@@ -19,16 +23,13 @@ _DATABASE_DEADLINE_S = 60.0
 
 
 def main(arguments: list[str]) -> int:
-    """Run a command and return its exit code: 0, 1 where the database did not answer, 64 for bad input."""
-    if arguments not in (["migrate"], ["serve"]):
-        return _complain("usage: python -m lakehouse.mds migrate|serve", _USAGE)
+    """Serve until a signal; returns 0, 1 where the database did not answer, 64 for bad input."""
+    if arguments:
+        return _complain("usage: python -m lakehouse.mds, which takes no arguments", _USAGE)
     try:
         settings = read_settings(os.environ)
     except SettingsError as error:
         return _complain(str(error), _USAGE)
-    if arguments == ["serve"]:
-        serve(settings)
-        return 0
     retrying = Retrying(
         retry=retry_if_exception_type(SQLAlchemyError), stop=stop_after_delay(_DATABASE_DEADLINE_S), wait=wait_fixed(1)
     )
@@ -38,6 +39,7 @@ def main(arguments: list[str]) -> int:
         last = error.last_attempt.exception()
         seen = " ".join(str(last).split())[:300]
         return _complain(f"waited {_DATABASE_DEADLINE_S:g} s for the database to take the migration: {seen}", _FAILED)
+    serve(settings)
     return 0
 
 

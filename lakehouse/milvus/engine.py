@@ -18,7 +18,7 @@ from milvus_lite.db import MilvusLite
 from milvus_lite.exceptions import MilvusLiteError
 from pymilvus.grpc_gen import common_pb2, milvus_pb2
 
-from lakehouse.milvus.metadata import COLLECTIONS, KINDS, LOADS, Entry, Snapshot
+from lakehouse.milvus.metadata import COLLECTIONS, KINDS, LOADS, PARTITIONS, Entry, Snapshot
 from lakehouse.milvus.segments import Grown
 
 _LOG = logging.getLogger(__name__)
@@ -63,9 +63,13 @@ class Engine:
     def reconcile(self, wanted: Snapshot) -> None:
         """Bring the engine to what the metadata says: what is gone or another is taken back, what is new is made."""
         have, want = self.snapshot.entries, wanted.entries
+        gone = {one.key for one in have.values() if one.key not in want or want[one.key].revision != one.revision}
+        dropped = {str(one.value["id"]) for one in self.snapshot.of_kind(COLLECTIONS) if one.key in gone}
         for kind in reversed(KINDS):
             for one in reversed(self.snapshot.of_kind(kind)):
-                if one.key not in want or want[one.key].revision != one.revision:
+                # partitions go with their collection: one by one, hundreds of them kept a disk busy for ten seconds
+                with_another = kind == PARTITIONS and one.key.removeprefix(kind).partition("/")[0] in dropped
+                if one.key in gone and not with_another:
                     self._do(one, "undo_method", "undo")
         for kind in KINDS:
             for one in wanted.of_kind(kind):

@@ -118,11 +118,11 @@ def settings(database_uri: str, folder: Path, **more: str) -> dict[str, str]:
     }
 
 
-def start_mds(command: str, environment: dict[str, str], log: Path) -> subprocess.Popen[bytes]:
-    """Start `python -m lakehouse.mds COMMAND`; what it says goes to `log`."""
+def start_mds(environment: dict[str, str], log: Path) -> subprocess.Popen[bytes]:
+    """Start `python -m lakehouse.mds`; what it says goes to `log`."""
     with log.open("ab") as output:
         return subprocess.Popen(
-            [sys.executable, "-m", "lakehouse.mds", command],
+            [sys.executable, "-m", "lakehouse.mds"],
             env={"PATH": os.environ["PATH"], "PYTHONPATH": str(PROJECT), **environment},
             stdout=output,
             stderr=output,
@@ -135,7 +135,7 @@ class Replica:
     def __init__(self, environment: dict[str, str], log: Path) -> None:
         self.url = f"http://127.0.0.1:{environment['MDS_PORT']}"
         self.log = log
-        self.process = start_mds("serve", environment, log)
+        self.process = start_mds(environment, log)
 
     def get(self, path: str, timeout_s: float = 15.0) -> httpx.Response:
         """Send one request."""

@@ -197,7 +197,7 @@ def test_a_bad_setting_is_one_sentence(tmp_path: Path, name: str, value: str, sa
 def test_a_bad_start_ends_with_64(tmp_path: Path) -> None:
     """Bad settings end the process with 64 and nothing but the sentence, without the password."""
     environment = settings("postgresql+psycopg//mds:secret@127.0.0.1/mds", tmp_path)
-    assert start_mds("serve", environment, tmp_path / "log").wait(DEADLINE_S) == 64
+    assert start_mds(environment, tmp_path / "log").wait(DEADLINE_S) == 64
     said = (tmp_path / "log").read_text()
     assert said.startswith("mds: MDS_DATABASE_URI cannot be read")
     assert said.count("\n") == 1

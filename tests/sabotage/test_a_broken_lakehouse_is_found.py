@@ -62,7 +62,6 @@ def test_replicas_bound_to_the_lost_zone_break_the_promise_of_one_zone(
             "nodeSelector": {"topology.kubernetes.io/zone": "zone-b"},
             "topologySpreadConstraints": None,
             "containers": [{"name": "mds", "resources": small}],
-            "initContainers": [{"name": "migrate", "resources": small}],
         }
     )
     path = shortened("zone-with-neither", promises=("S5.mds.one-zone",), observe_s=12, baseline_s=10)
