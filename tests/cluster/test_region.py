@@ -52,6 +52,20 @@ def test_a_killed_node_comes_back_with_its_address_again_and_again(mds_alone: La
     _chaos("lakehouse", "up", "--formation", "mds", "--region", mds_alone.region.name)
 
 
+SHARES = """
+cd /sys/fs/cgroup
+if [ -d cpu/kubelet ]; then cat cpu/kubelet/cpu.shares cpu/system.slice/cpu.shares
+else cat kubelet/cpu.weight system.slice/cpu.weight; fi
+"""
+
+
+def test_pods_have_most_of_a_node_while_others_begin(mds_alone: Lakehouse) -> None:
+    """What begins containers gets a quarter of what all pods get, also on a node that was killed and started."""
+    said = find_engine().call("exec", f"{mds_alone.region.cluster}-worker", "sh", "-c", SHARES)
+    pods, system = (int(line) for line in said.split())
+    assert pods >= 4 * system
+
+
 ASKS = """
 import socket
 try:
