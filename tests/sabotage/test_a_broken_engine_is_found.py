@@ -66,7 +66,7 @@ def test_executors_that_are_not_replaced_break_no_other_promise(without_replacem
 
 
 @pytest.fixture(scope="module")
-def full_and_wrong(lakehouse: Lakehouse, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Outcome]:
+def full_and_wrong(lakehouse: Lakehouse, tmp_path_factory: pytest.TempPathFactory) -> Outcome:
     """Return the run on a cluster that is too full, in which a Spark job elsewhere returns a wrong result."""
     folder = tmp_path_factory.mktemp("full-and-wrong")
     promises = ("S5.all.capacity", "S5.spark.elsewhere")
@@ -84,8 +84,9 @@ def full_and_wrong(lakehouse: Lakehouse, tmp_path_factory: pytest.TempPathFactor
         for zone, room in ROOM_MIB.items():
             core.create_namespaced_pod(NAMESPACE, _filler(core, zone, room))
         wait_until("the cluster to be full", lambda: _not_full(core), deadline_s=60)
-        yield lakehouse.run(experiment, folder / "runs")
+        return lakehouse.run(experiment, folder / "runs")
     finally:
+        # before any other test of this module, which needs the room
         core.delete_collection_namespaced_pod(NAMESPACE, label_selector=FILLER, grace_period_seconds=0)
 
 
