@@ -55,7 +55,7 @@ _READ_BACK: dict[str, Callable[..., list[ReadBack]]] = {
 }
 # Spark's load begins when its jobs run, three Java processes each, and Presto's when it is warm. The load itself gives
 # up at half of this, as it can say what it lacked.
-_LOAD_READY_DEADLINE_S = {"mds": 120.0, "milvus": 120.0, "presto": 240.0, "spark": 240.0}
+_LOAD_READY_DEADLINE_S = {"mds": 60.0, "milvus": 120.0, "presto": 240.0, "spark": 240.0}
 _LOAD_STOP_DEADLINE_S = 20.0
 _READ_BACK_DEADLINE_S = 60.0
 _REFERENCE_DEADLINE_S = 120.0

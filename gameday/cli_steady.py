@@ -20,7 +20,15 @@ from gameday.cli_errors import ChaosCommand, says_errors
 from gameday.clusters import TOPOLOGY, memory_in_use
 from gameday.engine import find_engine
 from gameday.errors import ExitCode, UsageError
-from gameday.records import Recorder, Request, missing_writes, read_requests, read_workloads
+from gameday.records import (
+    Recorder,
+    Request,
+    missing_writes,
+    read_ledger,
+    read_read_back,
+    read_requests,
+    read_workloads,
+)
 from gameday.regions import alone_in, api_client, check_opt_in, region_named
 from gameday.session import Session, enter, leave
 from gameday.settle import settle
@@ -119,7 +127,7 @@ def _look(session: Session, seconds: float) -> dict[str, Any]:
         "engines": [_seen(name, requests, begin, end - 5.0) for name in names],
         "workloads": len(workloads),
         "workloads_failed": [f"{one.name}: {one.last.error}" for one in workloads if one.last.state == "failed"],
-        "writes_missing": missing_writes(session.folder),
+        "writes_missing": missing_writes(read_ledger(session.folder), read_read_back(session.folder)),
         "watching_core_share": round(cpu_s / (end - begin), 4),
         "recording_core_share": round(_recording_s(session.folder, requests) / (end - 5.0 - begin), 4),
         "memory_bytes_max": max(memory),

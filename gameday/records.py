@@ -229,8 +229,8 @@ def read_read_back(folder: Path) -> list[ReadBack]:
     return sorted((ReadBack(**line) for line in _read(folder, "readback.jsonl")), key=lambda item: item.mono)
 
 
-def missing_writes(folder: Path) -> list[str]:
-    """Return the writes of a run that were acknowledged and not found again, as place/item."""
-    there = {(one.place, item) for one in read_read_back(folder) for item in one.items}
-    acknowledged = {(entry.place, entry.item) for entry in read_ledger(folder) if entry.state == "acknowledged"}
+def missing_writes(ledger: Iterable[LedgerEntry], found: Iterable[ReadBack]) -> list[str]:
+    """Return the writes that were acknowledged and not found again, as place/item."""
+    there = {(one.place, item) for one in found for item in one.items}
+    acknowledged = {(entry.place, entry.item) for entry in ledger if entry.state == "acknowledged"}
     return sorted("/".join(one) for one in acknowledged - there)

@@ -10,7 +10,7 @@ from functools import partial
 import grpc
 from pymilvus import MilvusClient, MilvusException
 
-from gameday.records import LedgerEntry, ReadBack
+from gameday.records import LedgerEntry, ReadBack, missing_writes
 from loadgen.readback import read_place
 from loadgen.schedule import GROWING, SEARCHED
 
@@ -36,8 +36,7 @@ def drop_collections(base_url: str, ledger: Sequence[LedgerEntry], found: Sequen
 
     What cannot be dropped stays.
     """
-    acknowledged = {(entry.place, entry.item) for entry in ledger if entry.state == "acknowledged"}
-    if acknowledged - {(one.place, item) for one in found for item in one.items}:
+    if missing_writes(ledger, found):
         return
     runs = {one.place.removesuffix(_PARTITIONS).removeprefix(GROWING) for one in found}
     with suppress(MilvusException, grpc.RpcError):

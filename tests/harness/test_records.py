@@ -4,7 +4,17 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from gameday.records import LedgerEntry, ReadBack, RecentRequests, Recorder, Request, missing_writes, write_read_back
+from gameday.records import (
+    LedgerEntry,
+    ReadBack,
+    RecentRequests,
+    Recorder,
+    Request,
+    missing_writes,
+    read_ledger,
+    read_read_back,
+    write_read_back,
+)
 
 
 def _request(ended: float) -> Request:
@@ -33,7 +43,7 @@ def test_what_ended_of_late_is_found_in_the_files_of_all_processes(tmp_path: Pat
 
 def test_a_write_is_missing_where_it_was_acknowledged_and_not_found(tmp_path: Path) -> None:
     """In its own place, and readable; what was not acknowledged need not be there."""
-    assert missing_writes(tmp_path) == []
+    assert missing_writes([], []) == []
     recorder = Recorder(tmp_path, "1")
     for place, item, state in (
         ("a", "1", "acknowledged"),
@@ -44,4 +54,4 @@ def test_a_write_is_missing_where_it_was_acknowledged_and_not_found(tmp_path: Pa
         recorder.ledger(LedgerEntry("mds", place, item, state, 1.0, 1.0))
     recorder.close()
     write_read_back(tmp_path, [ReadBack("mds", "a", ["1", "9"], 2.0, 2.0), ReadBack("mds", "b", [], 2.0, 2.0, "away")])
-    assert missing_writes(tmp_path) == ["a/2", "b/1"]
+    assert missing_writes(read_ledger(tmp_path), read_read_back(tmp_path)) == ["a/2", "b/1"]
