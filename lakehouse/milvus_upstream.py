@@ -133,5 +133,5 @@ def _container(stand_in: dict[str, Any], role: Role) -> dict[str, Any]:
         {"name": "data", "mountPath": "/tmp", "subPath": f"{role.name}-tmp"},  # noqa: S108 - of the pod
     ]
     # all roles together ask for the CPU of the stand-in, so that what fits into a zone stays the same
-    made["resources"] = {"requests": {"cpu": "20m", "memory": role.requests}, "limits": {"memory": role.limit}}
+    made["resources"] = {"requests": {"cpu": "40m", "memory": role.requests}, "limits": {"memory": role.limit}}
     return made
