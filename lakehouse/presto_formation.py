@@ -206,13 +206,18 @@ def lacks(address: str) -> str | None:
     return f"{active} of {WORKERS} workers active, {answering} answering"
 
 
-def _answering(nodes: Sequence[Mapping[str, str]]) -> int:
+def _answering(nodes: Sequence[Mapping[str, Any]]) -> int:
     """Return how many of those that the coordinator knows answered it of late; it asks each twice a second.
 
     One that it has found gone is listed for minutes more and not asked, so "of late" is by the latest answer of all.
+    A refused connection counts as a response there (of one that ended in peace, for half a minute), and as a failure.
     """
-    answered = [datetime.fromisoformat(node["lastResponseTime"]) for node in nodes if node.get("lastResponseTime")]
-    return sum(max(answered) - one < _SILENT for one in answered)
+    answered = [
+        (datetime.fromisoformat(node["lastResponseTime"]), node["recentFailureRatio"])
+        for node in nodes
+        if node.get("lastResponseTime")
+    ]
+    return sum(max(answered)[0] - at < _SILENT and ratio < PING_THRESHOLD for at, ratio in answered)
 
 
 PRESTO = Formation(

@@ -9,11 +9,16 @@ from fake_http import FakeService, served
 
 from lakehouse.presto_formation import lacks
 
+type Heard = tuple[float, float | None, float]
+
 
 class Coordinator(FakeService):
-    """Says how many workers it takes to be active, and when it asked each and was answered (seconds of a minute)."""
+    """Says how many workers it takes to be active, and when it asked each and was answered (seconds of a minute).
 
-    def __init__(self, active: int, heard: list[tuple[float, float | None]]) -> None:
+    And which part of its requests failed of late.
+    """
+
+    def __init__(self, active: int, heard: list[Heard]) -> None:
         """Answer so."""
         super().__init__()
         self._active, self._heard = active, heard
@@ -27,15 +32,15 @@ class Coordinator(FakeService):
         return 200, json.dumps([_node(number, *one) for number, one in enumerate(self._heard)]).encode()
 
 
-def _node(number: int, asked_s: float, answered_s: float | None) -> dict[str, object]:
-    told: dict[str, object] = {"uri": f"http://10.244.0.{number}:8080/v1/status", "recentFailureRatio": 0.0}
+def _node(number: int, asked_s: float, answered_s: float | None, failed: float) -> dict[str, object]:
+    told: dict[str, object] = {"uri": f"http://10.244.0.{number}:8080/v1/status", "recentFailureRatio": failed}
     for name, second in (("lastRequestTime", asked_s), ("lastResponseTime", answered_s)):
         if second is not None:
             told[name] = f"2026-11-28T22:10:{second:06.3f}Z"
     return told
 
 
-WELL = (8.877, 8.879)
+WELL = (8.877, 8.879, 0.0)
 
 
 @pytest.mark.parametrize(
@@ -43,20 +48,23 @@ WELL = (8.877, 8.879)
     [
         (3, [WELL, WELL, WELL], None),
         # it is asked once more, and was answered half a second ago
-        (3, [WELL, WELL, (8.9, 8.4)], None),
+        (3, [WELL, WELL, (8.9, 8.4, 0.0)], None),
         # gone, not found to have failed yet, and the one in its place is not known
-        (3, [WELL, WELL, (8.9, 6.1)], "3 of 3 workers active, 2 answering"),
-        (3, [WELL, WELL, (8.9, None)], "3 of 3 workers active, 2 answering"),
+        (3, [WELL, WELL, (8.9, 6.1, 0.0)], "3 of 3 workers active, 2 answering"),
+        (3, [WELL, WELL, (8.9, None, 0.0)], "3 of 3 workers active, 2 answering"),
         # gone for long and not asked any more, with another in its place
-        (3, [WELL, WELL, WELL, (1.0, 1.0)], None),
-        (3, [WELL, WELL, (1.0, 1.0), (1.2, 1.1)], "3 of 3 workers active, 2 answering"),
+        (3, [WELL, WELL, WELL, (1.0, 1.0, 0.98)], None),
+        (3, [WELL, WELL, (1.0, 1.0, 0.98), (1.2, 1.1, 0.0)], "3 of 3 workers active, 2 answering"),
+        # gone in peace: its refusals count as responses for half a minute
+        (3, [WELL, WELL, WELL, (8.877, 8.879, 0.84)], None),
+        (3, [WELL, WELL, (8.877, 8.879, 0.46)], "3 of 3 workers active, 2 answering"),
+        # one that failed once
+        (3, [WELL, WELL, (8.877, 8.879, 0.05)], None),
         (0, [], "0 of 3 workers active, 0 answering"),
         (2, [WELL, WELL, WELL], "2 of 3 workers active, 3 answering"),
     ],
 )
-def test_presto_is_whole_when_all_its_workers_answer(
-    active: int, heard: list[tuple[float, float | None]], says: str | None
-) -> None:
+def test_presto_is_whole_when_all_its_workers_answer(active: int, heard: list[Heard], says: str | None) -> None:
     """Those that the coordinator only takes to be there do not count."""
     with served(Coordinator(active, heard)) as url:
         assert lacks(url) == says
