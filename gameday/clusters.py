@@ -164,6 +164,8 @@ def _create_network(region: Region, engine: Engine) -> None:
 def _pin_addresses(region: Region, engine: Engine) -> None:
     """Make each node keep its address over a restart: kubelet and certificates hold the one it began with.
 
+    And tell each those of all, which kubelet's unit writes into its /etc/hosts at each start.
+
     While a node leaves its network and comes back, its resolv.conf lacks the network's name server. A pod that is begun
     just then copies that for good, and kube-proxy never finds the API server: so no kubelet begins one meanwhile.
     """
@@ -172,6 +174,9 @@ def _pin_addresses(region: Region, engine: Engine) -> None:
         engine.call("exec", node.name, "systemctl", "stop", "kubelet")
     for node in nodes:
         engine.keep_address(region.network, node.name)
+    known = "".join(f"{node.address}\t{node.name}\n" for node in nodes)
+    for node in nodes:
+        engine.put(node.name, "/kind/nodes", known)
     for node in nodes:
         engine.call("exec", node.name, "systemctl", "start", "kubelet")
     (region.folder / "addresses.json").write_text(json.dumps({node.name: node.address for node in nodes}))
