@@ -101,14 +101,15 @@ def up(
     _remove_pods_of(api, others)
     forget(api, others)
     _await_formations(api, _READY_DEADLINE_S if source is ImageSource.PACKAGES else _PULLED_DEADLINE_S)
+    # before all serve: what is ready may be known to all a little later, and that is waited for meanwhile
+    with step("each formation has a backup"):
+        take_first(region, engine, formations)
     with step("the formations serve"):
         entrances = endpoints(region, engine)
         for formation in (*formations, *beside):
             awaited = f"{formation.name} to serve through the load balancer"
             look = partial(not_serving, formation, entrances[formation.name])
             wait_until(awaited, look, deadline_s=_SERVICE_DEADLINE_S)
-    with step("each formation has a backup"):
-        take_first(region, engine, formations)
 
 
 def deployed(api: client.ApiClient) -> tuple[Formation, ...]:
