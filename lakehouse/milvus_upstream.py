@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import yaml
+from kubernetes.utils.quantity import parse_quantity
 
 from lakehouse.formation import FormationValues
 from lakehouse.provider import OBJECT_STORE_PORT, REGION_OF_STORE, VECTOR_BUCKET
@@ -107,12 +108,15 @@ def milvus_pod(spec: dict[str, Any]) -> None:
     elif container["name"] == "milvus":
         (config_map,) = (one["configMapRef"]["name"] for one in container["envFrom"] if "configMapRef" in one)
         ports = {one["name"]: one["containerPort"] for one in container["ports"]}
-        spec["containers"] = [_container(container, role) for role in _roles(ports["health"])]
+        roles = _roles(ports["health"])
+        # together they ask for the CPU of the stand-in, so that what fits into a zone stays the same
+        cpu = f"{int(parse_quantity(container['resources']['requests']['cpu']) * 1000) // len(roles)}m"
+        spec["containers"] = [_container(container, role, cpu) for role in roles]
         spec["volumes"].append({"name": "settings", "configMap": {"name": config_map}})
         spec["securityContext"]["runAsGroup"] = _GROUP_OF_FILES
 
 
-def _container(stand_in: dict[str, Any], role: Role) -> dict[str, Any]:
+def _container(stand_in: dict[str, Any], role: Role, cpu: str) -> dict[str, Any]:
     """Return the container of a role; probes, rights and the Secret are those of the stand-in's."""
     made = copy.deepcopy(stand_in)
     del made["command"]
@@ -132,6 +136,5 @@ def _container(stand_in: dict[str, Any], role: Role) -> dict[str, Any]:
         {"name": "data", "mountPath": "/var/lib/milvus", "subPath": f"{role.name}-data"},
         {"name": "data", "mountPath": "/tmp", "subPath": f"{role.name}-tmp"},  # noqa: S108 - of the pod
     ]
-    # all roles together ask for the CPU of the stand-in, so that what fits into a zone stays the same
-    made["resources"] = {"requests": {"cpu": "40m", "memory": role.requests}, "limits": {"memory": role.limit}}
+    made["resources"] = {"requests": {"cpu": cpu, "memory": role.requests}, "limits": {"memory": role.limit}}
     return made
