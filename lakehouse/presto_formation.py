@@ -213,7 +213,7 @@ def _answering(nodes: Sequence[Mapping[str, Any]]) -> int:
     A refused connection counts as a response there (of one that ended in peace, for half a minute), and as a failure.
     """
     answered = [
-        (datetime.fromisoformat(node["lastResponseTime"]), node["recentFailureRatio"])
+        (datetime.fromisoformat(node["lastResponseTime"]), float(node["recentFailureRatio"]))
         for node in nodes
         if node.get("lastResponseTime")
     ]

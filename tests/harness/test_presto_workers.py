@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 
 import pytest
 from fake_http import FakeService, served
@@ -33,7 +34,9 @@ class Coordinator(FakeService):
 
 
 def _node(number: int, asked_s: float, answered_s: float | None, failed: float) -> dict[str, object]:
-    told: dict[str, object] = {"uri": f"http://10.244.0.{number}:8080/v1/status", "recentFailureRatio": failed}
+    told: dict[str, object] = {"uri": f"http://10.244.0.{number}:8080/v1/status"}
+    # of no requests it is none, which JSON has no number for
+    told["recentFailureRatio"] = "NaN" if math.isnan(failed) else failed
     for name, second in (("lastRequestTime", asked_s), ("lastResponseTime", answered_s)):
         if second is not None:
             told[name] = f"2026-11-28T22:10:{second:06.3f}Z"
@@ -60,6 +63,8 @@ WELL = (8.877, 8.879, 0.0)
         (3, [WELL, WELL, (8.877, 8.879, 0.46)], "3 of 3 workers active, 2 answering"),
         # one that failed once
         (3, [WELL, WELL, (8.877, 8.879, 0.05)], None),
+        # one that was not asked of late
+        (3, [WELL, WELL, (8.877, 8.879, math.nan)], "3 of 3 workers active, 2 answering"),
         (0, [], "0 of 3 workers active, 0 answering"),
         (2, [WELL, WELL, WELL], "2 of 3 workers active, 3 answering"),
     ],
