@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import logging
+import os
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from multiprocessing import get_context
 from pathlib import Path
 
 import click
@@ -94,46 +95,51 @@ def _experiments(paths: Sequence[Path]) -> list[Path]:
 
 
 def _run(file: Path, contract_path: Path, region: str, folder: Path, number: int, count: int) -> tuple[ExitCode, bool]:
-    """Run one experiment in a process of its own, as Chaos Toolkit wants; return its exit code and whether to stop."""
+    """Run one experiment in a process of its own, as Chaos Toolkit wants; return its exit code and whether to stop.
+
+    The process is forked: what we imported, in seconds of work, it has.
+    """
     say(f"\nexperiment {number} of {count}: {file}")
-    chaos = Path(sys.executable).with_name("chaos")
-    command = [
-        str(chaos),
-        "--log-file",
-        str(folder / f"{file.stem}.log"),
-        "run",
-        "--region",
-        region,
-        "--runs",
-        str(folder),
-        "--contract",
-        str(contract_path),
-    ]
-    # a session of its own, so that Ctrl-C comes to it once, from us, and its healing is waited for
-    process = subprocess.Popen([*command, str(file)], start_new_session=True)
+    arguments = ["--no-version-check", "--log-file", str(folder / f"{file.stem}.log"), "run", "--region", region]
+    arguments += ["--runs", str(folder), "--contract", str(contract_path), str(file)]
+    chaos = click.get_current_context().find_root().command
+    process = get_context("fork").Process(target=_in_child, args=(chaos, arguments))
     signals: list[int] = []
 
     def forward(caught: int, _frame: object) -> None:
         signals.append(caught)
-        process.send_signal(caught)
+        if process.pid:
+            os.kill(process.pid, caught)
         say("  stopping: the experiment heals what it broke, then the game day ends")
 
+    process.start()
     before = {caught: signal.signal(caught, forward) for caught in (signal.SIGINT, signal.SIGTERM)}
     try:
-        code = process.wait()
+        process.join()
     finally:
         for caught, handler in before.items():
             signal.signal(caught, handler)
-    return _meaning(code, folder, file), bool(signals)
+    return _meaning(process.exitcode, folder, file), bool(signals)
 
 
-def _meaning(code: int, folder: Path, file: Path) -> ExitCode:
+def _in_child(chaos: click.Command, arguments: list[str]) -> None:
+    """Be `chaos` with these arguments, as if it had been started by them."""
+    # a session of its own, so that Ctrl-C comes to it once, from us, and its healing is waited for
+    os.setsid()
+    # what we log to is ours
+    logger = logging.getLogger("chaostoolkit")
+    logger.handlers.clear()
+    logger.filters.clear()
+    chaos.main(arguments, prog_name="chaos")
+
+
+def _meaning(code: int | None, folder: Path, file: Path) -> ExitCode:
     """Return what the exit code of a run means; 1 is what any program ends with that crashed, so it needs a verdict."""
     verdicts = [
         verdict for path in folder.glob(f"*-{file.stem}/verdicts.json") for verdict in read_verdicts(path.parent)
     ]
     broken = any(verdict.verdict == "broken" for verdict in verdicts)
-    if code not in ExitCode or (code == ExitCode.BROKEN and not broken):
+    if code is None or code not in ExitCode or (code == ExitCode.BROKEN and not broken):
         return ExitCode.HARNESS_ERROR
     return ExitCode(code)
 
