@@ -26,7 +26,7 @@ from gameday.provider_role import NODE_REMOVAL_DELAY_S, ProviderRole
 from gameday.report import write_report
 from gameday.report_junit import write_junit
 from gameday.session import Session, enter, leave
-from gameday.settle import settle
+from gameday.settle import leave_settling, settle
 from gameday.timeline import Timeline, now, read_timeline
 from gameday.topology import host_size
 from gameday.watcher import ClusterWatch
@@ -147,8 +147,7 @@ class Run:
         if self.refused:
             return
         self.progress.phase("settle")
-        # whoever runs next waits until all serve
-        self._attempt("settling", lambda: settle(session, SETTLE_DEADLINE_S, serving=False))
+        self._attempt("settling", lambda: leave_settling(session, SETTLE_DEADLINE_S))
 
     def _own_faults(self) -> list[Undo]:
         return [undo for undo in outstanding(self.session.region) if undo.run_folder == str(self.session.folder)]

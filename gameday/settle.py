@@ -1,4 +1,4 @@
-"""Settling: before and after a run the lakehouse is whole and spread, so that runs do not lean on each other.
+"""Settling: before a run the lakehouse is whole and spread, so that runs do not lean on each other.
 
 Kubernetes does not move pods back to a zone that returned. An operator runs a descheduler for that; here the harness
 evicts the surplus pods of a zone, and those that are not in the zone which they prefer, when no load runs and nothing
@@ -9,6 +9,8 @@ Pods of workloads that an earlier run left behind are removed.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
@@ -20,29 +22,55 @@ from lakehouse.formation import Formation
 from probes.cluster import NAMESPACE, WORKLOAD_LABEL, formation_pods, ready_zones, serving_pods
 
 
-def settle(session: Session, deadline_s: float, *, serving: bool = True) -> None:
-    """Wait until every formation is ready, and move its surplus pods; raises DeadlinePassed where it is not ready.
+def settle(session: Session, deadline_s: float) -> None:
+    """Move surplus pods until there are none, and wait until every formation serves as a whole.
 
-    With `serving`, also until every formation serves as a whole: what is ready may be known to all a little later.
+    What is ready may be known to all a little later. Raises DeadlinePassed where a formation is not ready, or does not
+    serve, in time.
     """
+    with _phase(session):
+        formations = _ready_formations(session, deadline_s)
+        # each round brings one pod of each Deployment to where it belongs, if it has leave to go there
+        for _ in range(max((formation.replicas for formation in formations), default=0)):
+            moved = _move(session, formations)
+            if not moved:
+                break
+            for formation in moved:
+                look = partial(_unready, session, formation)
+                session.wait(f"{formation.name} to be ready after a move", look, deadline_s)
+        for formation in formations:
+            look = partial(not_serving, formation, session.endpoints[formation.name])
+            session.wait(f"{formation.name} to serve", look, deadline_s)
+
+
+def leave_settling(session: Session, deadline_s: float) -> None:
+    """Begin to settle, and leave it to whoever runs next to wait: it has its own beginning to do meanwhile.
+
+    Raises DeadlinePassed where a formation is not ready in time, before anything is moved.
+    """
+    with _phase(session):
+        _move(session, _ready_formations(session, deadline_s))
+
+
+@contextmanager
+def _phase(session: Session) -> Iterator[None]:
     session.timeline.append("phase.begin", "harness", phase="settle")
     session.core.delete_collection_namespaced_pod(NAMESPACE, label_selector=WORKLOAD_LABEL, grace_period_seconds=0)
-    formations = deployed(session.api)
-    waits = {formation: partial(_unready, session, formation) for formation in formations}
-    for formation, look in waits.items():
-        session.wait(f"{formation.name} to be ready", look, deadline_s)
-    # each round brings one pod of each Deployment to where it belongs, if it has leave to go there
-    for _ in range(max((formation.replicas for formation in formations), default=0)):
-        surplus = [(formation, pod) for formation in formations for pod in _surplus(session, formation)]
-        moved = {formation for formation, pod in surplus if _evict(session, pod)}
-        if not moved:
-            break
-        for formation in moved:
-            session.wait(f"{formation.name} to be ready after a move", waits[formation], deadline_s)
-    for formation in formations if serving else ():
-        look = partial(not_serving, formation, session.endpoints[formation.name])
-        session.wait(f"{formation.name} to serve", look, deadline_s)
+    yield
     session.timeline.append("phase.end", "harness", phase="settle")
+
+
+def _ready_formations(session: Session, deadline_s: float) -> tuple[Formation, ...]:
+    formations = deployed(session.api)
+    for formation in formations:
+        session.wait(f"{formation.name} to be ready", partial(_unready, session, formation), deadline_s)
+    return formations
+
+
+def _move(session: Session, formations: tuple[Formation, ...]) -> set[Formation]:
+    """Move a surplus pod of each Deployment, if it has leave to go; return the formations of which one went."""
+    surplus = [(formation, pod) for formation in formations for pod in _surplus(session, formation)]
+    return {formation for formation, pod in surplus if _evict(session, pod)}
 
 
 def _unready(session: Session, formation: Formation) -> str | None:
@@ -94,7 +122,7 @@ def _preferred_zones(pod: Any) -> set[str]:  # noqa: ANN401 - the Kubernetes cli
 
 
 def _evict(session: Session, pod: Any) -> bool:  # noqa: ANN401 - the Kubernetes client carries no types
-    """Evict a pod and wait until it is gone; False where its disruption budget never gives leave."""
+    """Evict a pod; False where its disruption budget never gives leave."""
     name = pod.metadata.name
 
     def look() -> str | None:
