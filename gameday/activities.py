@@ -77,8 +77,8 @@ def begin_loads(engines: list[str], jobs: list[dict[str, Any]] | None = None, lo
     unknown = [engine for engine in engines if engine not in ARRIVALS_PER_S]
     if unknown:
         raise HarnessError(f"there is no load for the engine {unknown[0]!r}: there are {', '.join(ARRIVALS_PER_S)}")
-    # One after the other, first those that Java has to start and warm up for: beside others each would take longer.
-    for wave in ({"presto"}, {"spark"}, ARRIVALS_PER_S.keys() - {"presto", "spark"}):
+    # First those that Java has to start and warm up for: beside the others these would take longer.
+    for wave in ({"presto", "spark"}, ARRIVALS_PER_S.keys() - {"presto", "spark"}):
         begun = [engine for engine in engines if engine in wave]
         for engine in begun:
             session.loads[engine] = _load(engine, jobs, long_queries)
