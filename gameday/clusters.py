@@ -7,6 +7,7 @@ import os
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from kubernetes import client
 from kubernetes.client.exceptions import ApiException
 from urllib3.exceptions import HTTPError
 
-from gameday.engine import Engine, find_engine
+from gameday.engine import Container, Engine, find_engine
 from gameday.errors import DeadlinePassed, HarnessError, UsageError
 from gameday.paths import PROJECT
 from gameday.regions import Region, api_client, mark_opt_in
@@ -23,7 +24,7 @@ from gameday.shell import run
 from gameday.topology import ZONE_LABEL, kind_config, load_topology
 from gameday.waiting import wait_until
 from nodeimage.programs import kind_program
-from nodeimage.steps import log_file, say, step
+from nodeimage.steps import log_file, say, step, together
 
 TOPOLOGY = PROJECT / "kind-config.yaml"
 _READY_DEADLINE_S = 120.0
@@ -167,18 +168,18 @@ def _pin_addresses(region: Region, engine: Engine) -> None:
     And tell each those of all, which kubelet's unit writes into its /etc/hosts at each start.
 
     While a node leaves its network and comes back, its resolv.conf lacks the network's name server. A pod that is begun
-    just then copies that for good, and kube-proxy never finds the API server: so no kubelet begins one meanwhile.
+    just then copies that for good, and kube-proxy never finds the API server: so its kubelet begins none meanwhile.
     """
     nodes = region.nodes(engine)
-    for node in nodes:
-        engine.call("exec", node.name, "systemctl", "stop", "kubelet")
-    for node in nodes:
-        engine.keep_address(region.network, node.name)
     known = "".join(f"{node.address}\t{node.name}\n" for node in nodes)
-    for node in nodes:
+
+    def pin(node: Container) -> None:
+        engine.call("exec", node.name, "systemctl", "stop", "kubelet")
+        engine.keep_address(region.network, node.name)
         engine.put(node.name, "/kind/nodes", known)
-    for node in nodes:
         engine.call("exec", node.name, "systemctl", "start", "kubelet")
+
+    together(*(partial(pin, node) for node in nodes))
     (region.folder / "addresses.json").write_text(json.dumps({node.name: node.address for node in nodes}))
 
 

@@ -44,7 +44,7 @@ from lakehouse.images import lakehouse_archive, provider_image, references
 from lakehouse.monitoring_formation import monitoring
 from lakehouse.volumes import VOLUMES, path_of, remove_volumes, volumes
 from nodeimage.cache import key_of
-from nodeimage.steps import step
+from nodeimage.steps import step, together
 
 _SERVICE_DEADLINE_S = 60.0
 _READY_DEADLINE_S = 180.0
@@ -153,12 +153,15 @@ def _provide(region: Region, engine: Engine, workers: Sequence[Container]) -> Fo
     of_stores = provider.Keys(keys["object_store_key"], keys["object_store_secret"])
     # first of all, as the database takes a backup when it is there
     backups = start_service(region, engine, provider.backup_store(region.cluster, image, of_stores))
-    passwords = keys["postgres"], keys["console"], keys["backup"]
-    database = start_service(region, engine, provider.database(region.cluster, image, *passwords, of_stores))
-    store = start_service(region, engine, provider.object_store(region.cluster, image, of_stores))
-    start_service(region, engine, provider.customer_copy(region.cluster, image, of_stores))
     frontends = [frontend for formation in DEPLOYED for frontend in _frontends(formation, workers)]
-    balancer = start_service(region, engine, provider.load_balancer(region.cluster, image, frontends))
+    others = (
+        provider.database(region.cluster, image, keys["postgres"], keys["console"], keys["backup"], of_stores),
+        provider.object_store(region.cluster, image, of_stores),
+        provider.customer_copy(region.cluster, image, of_stores),
+        provider.load_balancer(region.cluster, image, frontends),
+    )
+    # each waits for the engine, and for its service, more than it computes
+    database, store, _, balancer = together(*(partial(start_service, region, engine, service) for service in others))
     return FormationValues(
         region=region.name,
         images=references(),
