@@ -53,6 +53,9 @@ _GONE_DEADLINE_S = 120.0
 # Of images that each node pulls by itself: gigabytes, over a line that we know nothing of.
 _PULLED_DEADLINE_S = 1200.0
 _KEY_LABEL = "lakehouse-chaos.key"
+# Eight times a node's: these have machines of their own, on which what the nodes begin after a fault takes nothing from
+# them. They need little, but at once: each request of a client goes through several.
+_SERVICE_CPU_SHARES = 8192
 
 
 def up(
@@ -280,6 +283,7 @@ def start_service(region: Region, engine: Engine, service: provider.ProviderServ
             labels=labels,
             environment=service.environment,
             files=service.files,
+            cpu_shares=_SERVICE_CPU_SHARES,
         )
         # formations know it by that
         engine.keep_address(region.network, service.name)
