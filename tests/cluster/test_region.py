@@ -70,6 +70,14 @@ def test_pods_have_most_of_a_node_while_others_begin(mds_alone: Lakehouse) -> No
     assert pods >= 4 * system
 
 
+def test_the_provider_s_services_weigh_more_than_nodes(mds_alone: Lakehouse) -> None:
+    """They have machines of their own: what nodes begin takes nothing from them."""
+    engine = find_engine()
+    names = [service.name for service in mds_alone.region.services(engine)]
+    said = engine.call("inspect", "--format", "{{.HostConfig.CpuShares}}", *names).split()
+    assert [int(one) for one in said] == [8 * 1024] * 5
+
+
 ASKS = """
 import socket
 try:
