@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
 from gameday.contract import load_contract
 from gameday.disturbance import disturbance
 from gameday.errors import HarnessError
+from gameday.measure import due_within, latency_s
+from gameday.reading import RunFolder
 from gameday.records import (
     ENDED,
     LedgerEntry,
@@ -112,7 +114,7 @@ def baseline(seconds: float) -> None:
 
 def await_steady() -> bool:
     """Wait for 6 s without a failed or slow request of any engine; False after 20 s, a finding."""
-    return _await_undisturbed(_STEADY_S, _STEADY_DEADLINE_S)
+    return _await_undisturbed(_STEADY_S, _STEADY_DEADLINE_S, {})
 
 
 def observe(seconds: float, since_fault_s: float = 0.0) -> None:
@@ -129,16 +131,29 @@ def observe(seconds: float, since_fault_s: float = 0.0) -> None:
 
 
 def await_recovery(deadline_s: float) -> bool:
-    """Wait for 12 s without a failed or slow request of any engine; False after `deadline_s` seconds, a finding."""
+    """Wait for 12 s without a failed or slow request of any engine; False after `deadline_s` seconds, a finding.
+
+    And with latencies that are "no impact" by the baseline: a load that ended before would leave the recovery open.
+    """
     session = current()
     session.timeline.append("phase.begin", "harness", phase="recovery")
-    recovered = _await_undisturbed(_SUSTAINED_S, deadline_s)
+    recovered = _await_undisturbed(_SUSTAINED_S, deadline_s, _latencies_allowed(session))
     session.timeline.append("phase.end", "harness", phase="recovery")
     return recovered
 
 
-def _await_undisturbed(sustained_s: float, deadline_s: float) -> bool:
-    """Wait until all engines have answered for so long and no request failed or was slow; False after the deadline."""
+def _latencies_allowed(session: Session) -> dict[str, float]:
+    """Return up to which 95th percentile an engine shows no impact, in seconds, of those that have a baseline."""
+    run, impact = RunFolder(session.folder), load_contract(session.contract).impact
+    if run.first("phase.end", phase="baseline") is None:
+        return {}
+    baseline = due_within(run.requests, *run.phase("baseline"))
+    found = {engine: latency_s((one for one in baseline if one.engine == engine), 0.95) for engine in session.loads}
+    return {engine: impact.of(engine).latency_p95_s_max(p95) for engine, p95 in found.items() if p95 is not None}
+
+
+def _await_undisturbed(sustained_s: float, deadline_s: float, p95_s_max: Mapping[str, float]) -> bool:
+    """Wait until nothing was wrong with what all engines answered for so long; False after the deadline."""
     session = current()
     recovery, requests = load_contract(session.contract).recovery, RecentRequests(session.folder)
     _, begun = now()
@@ -148,7 +163,7 @@ def _await_undisturbed(sustained_s: float, deadline_s: float) -> bool:
         _, moment = now()
         if moment - begun < sustained_s:
             return f"{moment - begun:.0f} of {sustained_s:.0f} s observed"
-        wrong = disturbance(requests.ended_since(moment - sustained_s), session.loads, recovery)
+        wrong = disturbance(requests.ended_since(moment - sustained_s), session.loads, recovery, p95_s_max)
         return f"{wrong} in the last {sustained_s:.0f} s" if wrong else None
 
     return session.waited(f"{sustained_s:.0f} s without a failed or slow request", look, deadline_s)

@@ -18,7 +18,7 @@ QUIET = [request(1.0), request(2.0, engine="presto", latency_s=RECOVERY.slow_aft
 def test_nothing_is_wrong_where_all_engines_answer_in_time() -> None:
     """An answer of Presto may take longer than one of MDS."""
     assert RECOVERY.slow_after_s_of("presto") > RECOVERY.slow_after_s_of("mds")
-    assert disturbance(QUIET, ENGINES, RECOVERY) is None
+    assert disturbance(QUIET, ENGINES, RECOVERY, {}) is None
 
 
 @pytest.mark.parametrize(
@@ -26,12 +26,19 @@ def test_nothing_is_wrong_where_all_engines_answer_in_time() -> None:
 )
 def test_an_operation_that_failed_or_was_late_is_wrong(bad: Request) -> None:
     """One is enough, among any number."""
-    assert disturbance([*QUIET, bad], ENGINES, RECOVERY) == "1 of 3 failed or were slow"
+    assert disturbance([*QUIET, bad], ENGINES, RECOVERY, {}) == "1 of 3 failed or were slow"
 
 
 def test_an_engine_that_answers_nothing_is_wrong() -> None:
     """That nothing of it failed says nothing then; where nothing at all ended, all are named."""
-    assert (
-        disturbance(QUIET, (*ENGINES, "milvus"), RECOVERY) == "0 of 2 failed or were slow; none of milvus was answered"
-    )
-    assert disturbance([], ENGINES, RECOVERY) == "0 of 0 failed or were slow; none of mds, presto was answered"
+    wrong = disturbance(QUIET, (*ENGINES, "milvus"), RECOVERY, {})
+    assert wrong == "0 of 2 failed or were slow; none of milvus was answered"
+    assert disturbance([], ENGINES, RECOVERY, {}) == "0 of 0 failed or were slow; none of mds, presto was answered"
+
+
+def test_an_engine_that_is_later_than_its_baseline_allows_is_wrong() -> None:
+    """None of its answers counts as a failure, but their 95th percentile is above what "no impact" allows."""
+    took_s = RECOVERY.slow_after_s_of("presto") - 0.1
+    assert disturbance(QUIET, ENGINES, RECOVERY, {"mds": 1.0, "presto": took_s}) is None
+    wrong = disturbance(QUIET, ENGINES, RECOVERY, {"mds": 1.0, "presto": took_s - 0.5, "milvus": 0.1})
+    assert wrong == f"0 of 2 failed or were slow; p95 of presto {took_s:.2f} s, at most {took_s - 0.5:.2f} s"
