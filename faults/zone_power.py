@@ -82,7 +82,7 @@ def _answers(address: str) -> bool:
 def _unusable(session: Session, machine: Container) -> str | None:
     """Say what a node still lacks: word from its kubelet that it is Ready, no taint, and its own pods started anew.
 
-    The API server goes on saying for a while what was true before the power loss, so only what is younger than the
+    The API server goes on saying for a while what was true before the power loss, so only what is not older than the
     machine's start counts; its times are whole seconds.
     """
     name, since = machine.name, machine.started.replace(microsecond=0)
@@ -93,8 +93,7 @@ def _unusable(session: Session, machine: Container) -> str | None:
         )
     except (ApiException, HTTPError) as error:
         return f"cannot be read ({getattr(error, 'reason', error)})"
-    heartbeats = [item.last_heartbeat_time for item in node.status.conditions or [] if item.type == "Ready"]
-    if not heartbeats or heartbeats[0] <= since:
+    if not reported_since(node, since):
         return "has not reported since it was started"
     if not is_ready(node):
         return "not Ready"
@@ -105,6 +104,16 @@ def _unusable(session: Session, machine: Container) -> str | None:
     if not statuses or not all(_started_since(status, since) for status in statuses):
         return "its own pods are not ready"
     return None
+
+
+def reported_since(node: Any, since: datetime) -> bool:  # noqa: ANN401 - the Kubernetes client carries no types
+    """Tell whether a node's kubelet reported at that moment or later; both are whole seconds.
+
+    At that moment too: kubelet may report in the second in which its machine begins, and what does not change then it
+    reports again only minutes later.
+    """
+    heartbeats = [item.last_heartbeat_time for item in node.status.conditions or [] if item.type == "Ready"]
+    return bool(heartbeats) and bool(heartbeats[0] >= since)
 
 
 def _started_since(status: Any, since: datetime) -> bool:  # noqa: ANN401 - the Kubernetes client carries no types
