@@ -112,8 +112,7 @@ def reported_since(node: Any, since: datetime) -> bool:  # noqa: ANN401 - the Ku
     At that moment too: kubelet may report in the second in which its machine begins, and what does not change then it
     reports again only minutes later.
     """
-    heartbeats = [item.last_heartbeat_time for item in node.status.conditions or [] if item.type == "Ready"]
-    return bool(heartbeats) and bool(heartbeats[0] >= since)
+    return any(item.type == "Ready" and item.last_heartbeat_time >= since for item in node.status.conditions or [])
 
 
 def _started_since(status: Any, since: datetime) -> bool:  # noqa: ANN401 - the Kubernetes client carries no types

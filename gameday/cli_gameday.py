@@ -108,7 +108,8 @@ def _run(file: Path, contract_path: Path, region: str, folder: Path, number: int
 
     def forward(caught: int, _frame: object) -> None:
         signals.append(caught)
-        if process.pid:
+        # it may have ended, and its number be another's
+        if process.pid and process.is_alive():
             os.kill(process.pid, caught)
         say("  stopping: the experiment heals what it broke, then the game day ends")
 
