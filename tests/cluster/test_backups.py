@@ -6,6 +6,7 @@ import json
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +23,11 @@ from lakehouse import hour
 from lakehouse.backup_formation import VELERO
 from lakehouse.backups.kinds import KINDS, kinds_of
 from lakehouse.backups.region_stores import BACKUP_STORE, RegionStores
+from lakehouse.backups.velero_objects import listed
 from lakehouse.deploy import endpoints, not_ready
 from lakehouse.formation import FORMATION_LABEL, NAMESPACE
 from lakehouse.mds_formation import MDS
+from lakehouse.milvus_formation import MILVUS
 from lakehouse.provider import BACKUP_BUCKET
 
 pytestmark = pytest.mark.cluster
@@ -71,6 +74,26 @@ def test_every_kind_of_backup_is_verified(lakehouse: Lakehouse) -> None:
     assert not [
         item.metadata.name for item in _core(lakehouse).list_namespace().items if "verify" in item.metadata.name
     ]
+
+
+def test_all_volumes_of_a_formation_are_backed_up_at_once(lakehouse: Lakehouse) -> None:
+    """By one worker of Velero, which several crashed: it asks for all volumes before the first is done."""
+    take(lakehouse, "velero-milvus")
+    newest = _newest(lakehouse, "velero-milvus")
+    volumes = [
+        one
+        for one in listed(api_client(lakehouse.region.kubeconfig), "podvolumebackups")
+        if one["metadata"]["labels"]["velero.io/backup-name"] == newest
+    ]
+    assert len(volumes) == MILVUS.parts["milvus-etcd"] + MILVUS.parts["milvus-kafka"]
+    asked = [datetime.fromisoformat(one["metadata"]["creationTimestamp"]) for one in volumes]
+    assert max(asked) < min(datetime.fromisoformat(one["status"]["completionTimestamp"]) for one in volumes)
+    (server,) = (
+        client.AppsV1Api(api_client(lakehouse.region.kubeconfig))
+        .read_namespaced_deployment(VELERO, NAMESPACE)
+        .spec.template.spec.containers
+    )
+    assert not [argument for argument in server.command if "worker-count" in argument]
 
 
 def test_a_truncated_backup_is_named(lakehouse: Lakehouse, stored: S3FileSystem) -> None:
