@@ -9,6 +9,7 @@ import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 from gameday.contract import load_contract
@@ -29,9 +30,11 @@ from gameday.records import (
     write_read_back,
 )
 from gameday.session import Session, current
+from gameday.settle import await_ready, leave_settling
 from gameday.timeline import JsonLines, now, read_json_lines, read_timeline
 from gameday.watcher import capacity
-from lakehouse.deploy import images_in_use
+from lakehouse.deploy import images_in_use, not_serving
+from lakehouse.formations import FORMATIONS
 from lakehouse.spark_formation import SUBMISSION
 from loadgen.process import Load
 from loadgen.readback import read_back_mds, read_back_presto
@@ -55,12 +58,15 @@ _READ_BACK: dict[str, Callable[..., list[ReadBack]]] = {
     "milvus": _read_back_milvus,
     "presto": read_back_presto,
 }
-# Spark's load begins when its jobs run, three Java processes each, and Presto's when it is warm. The load itself gives
-# up at half of this, as it can say what it lacked.
+# What is ready may be known to all a little later.
+_SERVING_DEADLINE_S = 120.0
+# Spark's load is ready when its jobs run, three Java processes each, and Presto's when it is warm. The load itself
+# gives up at half of this, as it can say what it lacked.
 _LOAD_READY_DEADLINE_S = {"mds": 60.0, "milvus": 120.0, "presto": 240.0, "spark": 240.0}
 _LOAD_STOP_DEADLINE_S = 20.0
 _READ_BACK_DEADLINE_S = 60.0
 _REFERENCE_DEADLINE_S = 120.0
+_SETTLE_DEADLINE_S = 120.0
 # How long success must last while we wait for a recovery: a little longer than the judge's own 10 s, so that it finds
 # those within what was recorded.
 _SUSTAINED_S = 12.0
@@ -70,30 +76,45 @@ _STEADY_S, _STEADY_DEADLINE_S = 6.0, 20.0
 
 
 def begin_loads(engines: list[str], jobs: list[dict[str, Any]] | None = None, long_queries: int = 1) -> None:
-    """Start the loads of several engines and wait until all have begun.
+    """Start the loads of several engines, each when its engine serves as a whole, and let all begin together.
 
     `jobs` are those that Spark's clients submit, as `loadgen.jobs` has them; that load begins when they run. Presto's
-    clients keep so many `long_queries` in flight, and begin when these run.
+    clients keep so many `long_queries` in flight, and begin when these run. Until all are ready no arrival comes: what
+    has to start, warm up and be made ready would take longer beside those.
     """
     session = current()
     unknown = [engine for engine in engines if engine not in ARRIVALS_PER_S]
     if unknown:
         raise HarnessError(f"there is no load for the engine {unknown[0]!r}: there are {', '.join(ARRIVALS_PER_S)}")
-    # First those that Java has to start and warm up for: beside the others these would take longer.
-    for wave in ({"presto", "spark"}, ARRIVALS_PER_S.keys() - {"presto", "spark"}):
-        begun = [engine for engine in engines if engine in wave]
-        for engine in begun:
-            session.loads[engine] = _load(engine, jobs, long_queries)
+    begin = session.folder / "loads-begin"
+    begin.unlink(missing_ok=True)
+    waiting = list(engines)
+
+    def look() -> str | None:
+        lacking = {engine: _not_serving(session, engine) for engine in waiting}
+        for engine in [engine for engine in waiting if lacking[engine] is None]:
+            session.loads[engine] = _load(engine, begin, jobs, long_queries)
             session.loads[engine].start()
-        for engine in begun:
-            session.awaiting(f"the load of {engine} to begin", _LOAD_READY_DEADLINE_S[engine], "starting")
-            session.loads[engine].wait_ready(_LOAD_READY_DEADLINE_S[engine])
-            session.timeline.append("load.begin", "harness", **_declared(engine))
+            waiting.remove(engine)
+        return "; ".join(f"{engine}: {lacking[engine]}" for engine in waiting) or None
+
+    session.wait("the engines to serve", look, _SERVING_DEADLINE_S)
+    for engine in engines:
+        session.awaiting(f"the load of {engine} to be ready", _LOAD_READY_DEADLINE_S[engine], "starting")
+        session.loads[engine].wait_ready(_LOAD_READY_DEADLINE_S[engine])
+    begin.touch()
+    for engine in engines:
+        session.timeline.append("load.begin", "harness", **_declared(engine))
 
 
-def _load(engine: str, jobs: list[dict[str, Any]] | None, long_queries: int) -> Load:
+def _not_serving(session: Session, engine: str) -> str | None:
+    (formation,) = (one for one in FORMATIONS if one.name == engine)
+    return not_serving(formation, session.endpoints[engine])
+
+
+def _load(engine: str, begin: Path, jobs: list[dict[str, Any]] | None, long_queries: int) -> Load:
     session = current()
-    options = ["--ready-deadline-s", str(_LOAD_READY_DEADLINE_S[engine] / 2)]
+    options = ["--ready-deadline-s", str(_LOAD_READY_DEADLINE_S[engine] / 2), "--begin-file", str(begin)]
     options += ["--jobs", json.dumps(jobs)] if engine == "spark" and jobs else []
     options += ["--long-queries", str(long_queries)] if engine == "presto" else []
     return Load(
@@ -206,9 +227,11 @@ def run_references() -> None:
     """Have the work of Spark's jobs done once more, undisturbed, so that their results can be compared.
 
     It is done once for a lakehouse and kept beside its kubeconfig, under a key of the work and of the image that did
-    it. That of a job which failed is done anew: its user runs it again.
+    it. That of a job which failed is done anew: its user runs it again. Meanwhile what was moved begins to settle,
+    as no load runs any more; raises DeadlinePassed where a formation is not whole before or after.
     """
     session = current()
+    leave_settling(session, _SETTLE_DEADLINE_S)
     jobs = [job for job in _spark_jobs(session) if job.detail("parameters")]
     wanted = {str(job.detail("parameters")) for job in jobs}
     failed = {str(job.detail("parameters")) for job in jobs if job.last.state == "failed"}
@@ -219,6 +242,7 @@ def run_references() -> None:
                 recorder.workload(step)
     finally:
         recorder.close()
+    await_ready(session, _SETTLE_DEADLINE_S)
 
 
 def _reference(session: Session, parameters: str, *, anew: bool) -> list[WorkloadStep]:

@@ -17,19 +17,19 @@ from typing import Any
 from gameday.evictions import evict
 from gameday.session import Session
 from gameday.topology import ZONE_LABEL
-from lakehouse.deploy import deployed, not_serving
+from lakehouse.deploy import deployed, not_answering
 from lakehouse.formation import Formation
 from probes.cluster import NAMESPACE, WORKLOAD_LABEL, formation_pods, ready_zones, serving_pods
 
 
 def settle(session: Session, deadline_s: float) -> None:
-    """Move surplus pods until there are none, and wait until every formation serves as a whole.
+    """Move surplus pods until there are none, and wait until every formation is ready and answers.
 
-    What is ready may be known to all a little later. Raises DeadlinePassed where a formation is not ready, or does not
-    serve, in time.
+    What is ready may be known to all a little later: the load of an engine waits for that. Raises DeadlinePassed where
+    a formation is not ready, or does not answer, in time.
     """
     with _phase(session):
-        formations = _ready_formations(session, deadline_s)
+        formations = await_ready(session, deadline_s)
         # each round brings one pod of each Deployment to where it belongs, if it has leave to go there
         for _ in range(max((formation.replicas for formation in formations), default=0)):
             moved = _move(session, formations)
@@ -39,8 +39,8 @@ def settle(session: Session, deadline_s: float) -> None:
                 look = partial(_unready, session, formation)
                 session.wait(f"{formation.name} to be ready after a move", look, deadline_s)
         for formation in formations:
-            look = partial(not_serving, formation, session.endpoints[formation.name])
-            session.wait(f"{formation.name} to serve", look, deadline_s)
+            look = partial(not_answering, formation, session.endpoints[formation.name])
+            session.wait(f"{formation.name} to answer", look, deadline_s)
 
 
 def leave_settling(session: Session, deadline_s: float) -> None:
@@ -49,7 +49,7 @@ def leave_settling(session: Session, deadline_s: float) -> None:
     Raises DeadlinePassed where a formation is not ready in time, before anything is moved.
     """
     with _phase(session):
-        _move(session, _ready_formations(session, deadline_s))
+        _move(session, await_ready(session, deadline_s))
 
 
 @contextmanager
@@ -60,7 +60,8 @@ def _phase(session: Session) -> Iterator[None]:
     session.timeline.append("phase.end", "harness", phase="settle")
 
 
-def _ready_formations(session: Session, deadline_s: float) -> tuple[Formation, ...]:
+def await_ready(session: Session, deadline_s: float) -> tuple[Formation, ...]:
+    """Wait until every formation has all its pods ready, and return all; raises DeadlinePassed where one has not."""
     formations = deployed(session.api)
     for formation in formations:
         session.wait(f"{formation.name} to be ready", partial(_unready, session, formation), deadline_s)

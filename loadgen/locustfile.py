@@ -36,6 +36,7 @@ from loadgen.spark import SparkClients
 
 logger = logging.getLogger(__name__)
 _PARENT_LOOK_S = 0.5
+_BEGIN_LOOK_S = 0.1
 _FAILED = "load_failed"
 
 
@@ -55,6 +56,7 @@ def _options(parser: ArgumentParser) -> None:
     parser.add_argument("--jobs", type=str, default="", help="Jobs of a SparkUser: a JSON list, or @FILE with one.")
     parser.add_argument("--ready-deadline-s", type=float, default=120.0, help="Time for an engine to work (120).")
     parser.add_argument("--run-folder", type=str, default="", help="Write requests, ledger, workloads to this folder.")
+    parser.add_argument("--begin-file", type=str, default="", help="Let no arrival come before this file is there.")
     parser.add_argument("--parent", type=int, default=0, help="End when the process of this number has ended.")
 
 
@@ -164,11 +166,17 @@ class EngineUser(User):
         # what is left empty on Locust's web page is an empty text
         rate = float(_options_of(self.environment).arrivals_per_s or ARRIVALS_PER_S[self.engine])
         try:
+            self._await_begin()
             pace(rate, self._arrive, self._stopping, phase=phase)
         finally:
             if self._clients:
                 self._clients.finish()
         raise StopUser
+
+    def _await_begin(self) -> None:
+        begin = str(_options_of(self.environment).begin_file or "")
+        while begin and not os.path.exists(begin) and not self._stopping():  # noqa: PTH110 - asked ten times a second
+            gevent.sleep(_BEGIN_LOOK_S)
 
     def _stopping(self) -> bool:
         return bool(getattr(self.environment, "load_stopping", False))

@@ -38,6 +38,7 @@ from lakehouse.backups.velero_objects import SCRATCH, await_ended, delete, liste
 from lakehouse.backups.velero_volumes import ScratchVolumes, saved_volumes
 from lakehouse.formation import DATA, NAMESPACE, RUNNING, Formation
 from lakehouse.hour import declared
+from nodeimage.steps import together
 from lakehouse.provider import BACKUP_BUCKET
 
 _BACKUPS = f"{BACKUP_BUCKET}/{VELERO}/backups"
@@ -272,11 +273,13 @@ class VeleroBackups:
 
 def take_first(region: Region, engine: Engine, formations: Sequence[Formation]) -> None:
     """Take a backup of each formation that has no young one: a schedule takes its first after an hour."""
-    for formation in formations:
-        kind = VeleroBackups(region, engine, formation)
+    missing = []
+    for kind in (VeleroBackups(region, engine, formation) for formation in formations):
         whole = [one for one in kind.backups() if one.problem is None]
         if too_old(whole[-1] if whole else None, kind.every_s, time.time()):
-            kind.take()
+            missing.append(kind)
+    # Velero takes one after the other; it is asked for all, so that it need not wait for us between them
+    together(*(kind.take for kind in missing))
 
 
 def _rules(archived: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -20,6 +20,7 @@ from fake_spark import fake_spark
 
 from gameday.errors import HarnessError
 from gameday.records import Request, read_ledger, read_requests, read_workloads
+from gameday.timeline import now
 from gameday.waiting import wait_until
 from loadgen.process import LOCUSTFILE, Load
 from loadgen.schedule import ARRIVALS_PER_S, declared_rates
@@ -101,6 +102,27 @@ def test_the_load_keeps_its_rate_and_ends_in_peace(
     acknowledged = {entry.item for entry in read_ledger(tmp_path) if entry.state == "acknowledged"}
     assert acknowledged == catalogue[0].snapshots
     await_end(tmp_path)
+
+
+@pytest.mark.parametrize("working_s", [1.0, 0.0])
+def test_no_arrival_comes_before_the_load_may_begin(
+    catalogue: tuple[FakeCatalogue, str], tmp_path: Path, working_s: float
+) -> None:
+    """It is ready and waits for a file; one that never comes does not keep the load from ending in peace."""
+    begin = tmp_path / "begin"
+    load = Load("mds", catalogue[1], tmp_path, arrivals_per_s=20, options=["--begin-file", str(begin)])
+    load.start()
+    load.wait_ready(30)
+    time.sleep(1)
+    assert read_requests(tmp_path) == []
+    _, moment = now()
+    if working_s:
+        begin.touch()
+        time.sleep(working_s)
+    load.stop(20)
+    arrived = [request.intended for request in read_requests(tmp_path)]
+    assert len(arrived) > 10 * working_s if working_s else not arrived
+    assert all(moment < intended < moment + 1.5 * working_s for intended in arrived)
 
 
 @pytest.mark.parametrize("workers", [0, 1])

@@ -82,6 +82,6 @@ def test_a_bad_topology_is_one_sentence(tmp_path: Path, text: str, says: str) ->
 def test_a_size_that_no_node_can_have_is_refused(tmp_path: Path, cpu: str, says: str) -> None:
     """A size that the machine cannot give is said before a cluster is made."""
     path = tmp_path / "kind.yaml"
-    path.write_text(CONFIG.read_text().replace("lakehouse-chaos/cpu: 1900m", f"lakehouse-chaos/cpu: {cpu}"))
+    path.write_text(CONFIG.read_text().replace("lakehouse-chaos/cpu: 2000m", f"lakehouse-chaos/cpu: {cpu}"))
     with pytest.raises(UsageError, match=says):
         kind_config(load_topology(path), "east", None, cgroup_v1=False)
