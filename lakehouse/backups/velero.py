@@ -38,8 +38,8 @@ from lakehouse.backups.velero_objects import SCRATCH, await_ended, delete, liste
 from lakehouse.backups.velero_volumes import ScratchVolumes, saved_volumes
 from lakehouse.formation import DATA, NAMESPACE, RUNNING, Formation
 from lakehouse.hour import declared
-from nodeimage.steps import together
 from lakehouse.provider import BACKUP_BUCKET
+from nodeimage.steps import together
 
 _BACKUPS = f"{BACKUP_BUCKET}/{VELERO}/backups"
 _DEADLINE_S = 300.0

@@ -22,7 +22,7 @@ def test_the_project_declares_three_zones_of_one_node_each() -> None:
 
 
 def test_what_is_reserved_leaves_a_node_its_declared_size() -> None:
-    """Kubelet takes the machine for its node; the reservation is the machine less 1.5 cores and 5 Gi."""
+    """Kubelet takes the machine for its node; the reservation is the machine less two cores and 5 Gi."""
     config = kind_config(load_topology(CONFIG), "east", ("control", "worker"), cgroup_v1=True)
     worker = next(node for node in config["nodes"] if node["role"] == "worker")
     (patch,) = worker["kubeadmConfigPatchesJSON6902"]
@@ -30,7 +30,7 @@ def test_what_is_reserved_leaves_a_node_its_declared_size() -> None:
     cores, memory = host_size()
     assert operation["value"] == {
         "name": "system-reserved",
-        "value": f"cpu={cores * 1000 - 1900}m,memory={memory - 5 * 2**30}",
+        "value": f"cpu={cores * 1000 - 2000}m,memory={memory - 5 * 2**30}",
     }
     assert worker["labels"]["topology.kubernetes.io/region"] == "east"
     assert worker["image"] == "worker"
