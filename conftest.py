@@ -6,8 +6,9 @@ import os
 from collections.abc import Iterator
 
 import pytest
-from lab import Lakehouse, Shared
+from lab import Lakehouse, Shared, chaos
 
+from faults.undo import outstanding
 from gameday import clusters
 from gameday.engine import find_engine
 from gameday.regions import Region, region_named
@@ -40,6 +41,16 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.get_closest_marker("cluster"):
             item.add_marker(pytest.mark.xdist_group("cluster"))
+
+
+@pytest.fixture(autouse=True)
+def _no_fault_is_left(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Heal what a test on the cluster left broken, and let that test fail for it and not all that come after."""
+    yield
+    if request.node.get_closest_marker("cluster"):
+        left = [f"{undo.fault} in {', '.join(undo.zones)}" for undo in outstanding(region_named(REGION))]
+        if left:
+            pytest.fail(f"{'; '.join(left)} was left, and healed: {chaos('recover', '--region', REGION).said}")
 
 
 @pytest.fixture(scope="session")

@@ -15,7 +15,7 @@ from typing import Any
 from gameday.contract import load_contract
 from gameday.disturbance import disturbance
 from gameday.errors import HarnessError
-from gameday.measure import due_within, latency_s
+from gameday.measure import latency_s
 from gameday.reading import RunFolder
 from gameday.records import (
     ENDED,
@@ -168,8 +168,7 @@ def _latencies_allowed(session: Session) -> dict[str, float]:
     run, impact = RunFolder(session.folder), load_contract(session.contract).impact
     if run.first("phase.end", phase="baseline") is None:
         return {}
-    baseline = due_within(run.requests, *run.phase("baseline"))
-    found = {engine: latency_s((one for one in baseline if one.engine == engine), 0.95) for engine in session.loads}
+    found = {engine: latency_s(run.baseline_of(engine), 0.95) for engine in session.loads}
     return {engine: impact.of(engine).latency_p95_s_max(p95) for engine, p95 in found.items() if p95 is not None}
 
 

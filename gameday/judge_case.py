@@ -119,7 +119,7 @@ class Case:
         """
         begin, end = self.run.phase("baseline")
         requests = self.requests(engine)
-        own = [request for request in measure.due_within(requests, begin, end) if request.ended <= self.fault.injecting]
+        own = self.run.baseline_of(engine)
         if len(own) < self.contract.evidence.baseline_requests_min_of(engine):
             raise Inconclusive(f"the baseline of {engine} has {len(own)} operations, too few to compare with")
         ratio, bounds = measure.error_ratio(own), self.bounds(engine)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from gameday.errors import Inconclusive
+from gameday.measure import due_within
 from gameday.records import (
     LedgerEntry,
     ReadBack,
@@ -100,6 +101,19 @@ class RunFolder:
         if begin is None or end is None:
             raise Inconclusive(f"the run has no complete {name}")
         return begin.mono, end.mono
+
+    def baseline_of(self, engine: str) -> list[Request]:
+        """Return the operations of an engine's clients that were due in the baseline and ended before the fault.
+
+        Raises Inconclusive where the run has no complete baseline.
+        """
+        begin, end = self.phase("baseline")
+        injecting = self.first("fault.injecting")
+        return [
+            request
+            for request in due_within(self.requests, begin, end)
+            if request.engine == engine and (injecting is None or request.ended <= injecting.mono)
+        ]
 
     @cached_property
     def load_end(self) -> float:

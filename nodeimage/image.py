@@ -54,16 +54,27 @@ for unit in containerd kubelet; do
   ln -s /etc/systemd/system/$unit.service /etc/systemd/system/multi-user.target.wants/$unit.service
 done
 """
-# Runs in a container of the furnished node: the archive goes into containerd's store, not unpacked.
+# Runs in a container of the furnished node, with containerd's store on a file system of its own, as no overlay can be
+# written on an overlay. What is unpacked is kept in the node's own file system, where pods find it by links: nodes of
+# one image share these files, also in memory, and none has to unpack or copy them. What containerd writes is its own.
 _PRELOAD = r"""
 set -eu
 containerd > /tmp/containerd.log 2>&1 &
 pid=$!
 for attempt in $(seq 100); do ctr version > /dev/null 2>&1 && break; sleep 0.2; done
-ctr --namespace k8s.io images import --no-unpack --all-platforms /in/images.tar
+ctr --namespace k8s.io images import --local --discard-unpacked-layers --all-platforms /in/images.tar
+ctr --namespace k8s.io content prune references
 kill $pid
 wait $pid || true
 rm -rf /run/containerd /tmp/containerd.log
+snapshots=io.containerd.snapshotter.v1.overlayfs/snapshots
+cp -a /var/lib/containerd /kind/containerd
+mv /kind/containerd/$snapshots /kind/snapshots
+for snapshot in /kind/snapshots/*; do
+  own=/kind/containerd/$snapshots/${snapshot##*/}
+  mkdir -p -m 0700 $own $own/work
+  ln -s $snapshot/fs $own/fs
+done
 """
 
 
@@ -97,7 +108,10 @@ def node_images(engine: Engine, extra_key: str, extra: Sequence[Image]) -> tuple
             if not engine.has_image(reference):
                 with step(f"preload {reference.split('/')[-1].split(':')[0]}"), tempfile.TemporaryDirectory() as folder:
                     archive = _archive(Path(folder), programs, pod_root, dict([*own, *_EVERYWHERE.items()]), more)
-                    _commit(engine, common, reference, _PRELOAD, {archive: "/in/images.tar"})
+                    store = Path(folder) / "store"
+                    store.mkdir()
+                    mounts = {archive: "/in/images.tar:ro", store: "/var/lib/containerd"}
+                    _commit(engine, common, reference, _PRELOAD, mounts)
     engine.remove_other_images(common, control_plane, worker)
     return control_plane, worker
 
@@ -119,15 +133,15 @@ def _furnish(engine: Engine, reference: str, programs: Path, node_root: Path) ->
     engine.call("import", str(node_root), bare, deadline_s=300)
     script = _FURNISH.replace("@PROGRAMS@", " ".join(_ON_A_NODE)).replace("@VERSION@", KUBERNETES_VERSION)
     try:
-        _commit(engine, bare, reference, script, {programs: "/in/programs", FILES: "/in/files"})
+        _commit(engine, bare, reference, script, {programs: "/in/programs:ro", FILES: "/in/files:ro"})
     finally:
         engine.call("rmi", bare, check=False)
 
 
 def _commit(engine: Engine, base: str, reference: str, script: str, mounts: dict[Path, str]) -> None:
-    """Run a script in a container of `base` and keep what it left as an image."""
+    """Run a script in a container of `base`, with folders mounted, and keep what it left as an image."""
     name = f"lakehouse-chaos-build-{key_of(reference)}"
-    volumes = [part for source, target in mounts.items() for part in ("--volume", f"{source}:{target}:ro")]
+    volumes = [part for source, target in mounts.items() for part in ("--volume", f"{source}:{target}")]
     engine.remove(name)
     try:
         engine.call(

@@ -39,7 +39,6 @@ from lakehouse.backups.velero_volumes import ScratchVolumes, saved_volumes
 from lakehouse.formation import DATA, NAMESPACE, RUNNING, Formation
 from lakehouse.hour import declared
 from lakehouse.provider import BACKUP_BUCKET
-from nodeimage.steps import together
 
 _BACKUPS = f"{BACKUP_BUCKET}/{VELERO}/backups"
 _DEADLINE_S = 300.0
@@ -273,13 +272,12 @@ class VeleroBackups:
 
 def take_first(region: Region, engine: Engine, formations: Sequence[Formation]) -> None:
     """Take a backup of each formation that has no young one: a schedule takes its first after an hour."""
-    missing = []
-    for kind in (VeleroBackups(region, engine, formation) for formation in formations):
+    for formation in formations:
+        kind = VeleroBackups(region, engine, formation)
         whole = [one for one in kind.backups() if one.problem is None]
+        # one after the other: what is asked for while Velero is at work is looked at each 20 s only
         if too_old(whole[-1] if whole else None, kind.every_s, time.time()):
-            missing.append(kind)
-    # Velero takes one after the other; it is asked for all, so that it need not wait for us between them
-    together(*(kind.take for kind in missing))
+            kind.take()
 
 
 def _rules(archived: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:

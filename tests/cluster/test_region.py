@@ -39,6 +39,19 @@ def test_up_on_a_running_cluster_changes_nothing(mds_alone: Lakehouse) -> None:
     assert {item.name: item.pid for item in mds_alone.region.nodes(engine)} == before
 
 
+def test_nodes_share_the_images_that_they_came_with(mds_alone: Lakehouse) -> None:
+    """Their files are in the node image, unpacked: none is copied to a node, as an archive or otherwise."""
+    engine = find_engine()
+    for node in mds_alone.region.nodes(engine):
+        store = "/var/lib/containerd"
+        assert not engine.call("exec", node.name, "find", f"{store}/io.containerd.content.v1.content", "-size", "+1M")
+        links = engine.call("exec", node.name, "find", store, "-type", "l", "-name", "fs").split()
+        assert links
+        shared = engine.call("exec", node.name, "readlink", "--canonicalize-existing", *links).split()
+        assert len(shared) == len(links)
+        assert all(path.startswith("/kind/snapshots/") for path in shared)
+
+
 def test_a_killed_node_comes_back_with_its_address_again_and_again(mds_alone: Lakehouse) -> None:
     """Kill and start three times: the address stays, and pods on the node are reached through the load balancer."""
     engine = find_engine()
