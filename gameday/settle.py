@@ -17,16 +17,16 @@ from typing import Any
 from gameday.evictions import evict
 from gameday.session import Session
 from gameday.topology import ZONE_LABEL
-from lakehouse.deploy import deployed, not_answering
+from lakehouse.deploy import deployed, serves_nobody
 from lakehouse.formation import Formation
 from probes.cluster import NAMESPACE, WORKLOAD_LABEL, formation_pods, ready_zones, serving_pods
 
 
 def settle(session: Session, deadline_s: float) -> None:
-    """Move surplus pods until there are none, and wait until every formation is ready and answers.
+    """Move surplus pods until there are none, and wait until every formation is ready and serves.
 
     What is ready may be known to all a little later: the load of an engine waits for that. Raises DeadlinePassed where
-    a formation is not ready, or does not answer, in time.
+    a formation is not ready, or could serve nobody, in time.
     """
     with _phase(session):
         formations = await_ready(session, deadline_s)
@@ -39,8 +39,8 @@ def settle(session: Session, deadline_s: float) -> None:
                 look = partial(_unready, session, formation)
                 session.wait(f"{formation.name} to be ready after a move", look, deadline_s)
         for formation in formations:
-            look = partial(not_answering, formation, session.endpoints[formation.name])
-            session.wait(f"{formation.name} to answer", look, deadline_s)
+            look = partial(serves_nobody, formation, session.endpoints[formation.name])
+            session.wait(f"{formation.name} to serve", look, deadline_s)
 
 
 def leave_settling(session: Session, deadline_s: float) -> None:

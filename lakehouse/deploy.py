@@ -142,17 +142,21 @@ def _remove_pods_of(api: client.ApiClient, formations: Sequence[Formation]) -> N
         client.CoreV1Api(api).delete_collection_namespaced_pod(NAMESPACE, label_selector=label)
 
 
-def not_answering(formation: Formation, address: str) -> str | None:
-    """Tell why a formation does not answer its check at an address; None where it does."""
-    asked = address
-    if formation.entrance.health_port:
-        asked = f"{address.rpartition(':')[0]}:{formation.entrance.health_port}"
-    return _unanswered(asked, formation.entrance.check)
+def serves_nobody(formation: Formation, address: str) -> str | None:
+    """Tell why a formation could serve no client at an address; None where it could serve some."""
+    return _unchecked(formation, address) or formation.lacks_all(address)
 
 
 def not_serving(formation: Formation, address: str) -> str | None:
     """Tell what a formation lacks to serve clients at an address as a whole; None where nothing."""
-    return not_answering(formation, address) or formation.lacks(address)
+    return _unchecked(formation, address) or formation.lacks(address)
+
+
+def _unchecked(formation: Formation, address: str) -> str | None:
+    asked = address
+    if formation.entrance.health_port:
+        asked = f"{address.rpartition(':')[0]}:{formation.entrance.health_port}"
+    return _unanswered(asked, formation.entrance.check)
 
 
 def _provide(region: Region, engine: Engine, workers: Sequence[Container]) -> FormationValues:

@@ -103,7 +103,8 @@ class Formation:
     stateful      the same of its StatefulSets, whose pods are bound to a zone by their volumes
     config        makes the ConfigMaps and Secrets that the engine reads, for one region
     declared      figures that decide how it recovers, by name, for the report
-    lacks         tells, given its address, what it still lacks to serve although it answers; None where nothing
+    lacks         tells, given its address, what it lacks to serve as a whole although it answers; None where nothing
+    lacks_all     the same of what it lacks to serve anybody
     upstream      changes the spec of its pods so that they run what the project publishes; None where nobody does
     """
 
@@ -113,6 +114,7 @@ class Formation:
     config: Callable[[FormationValues], list[dict[str, Any]]]
     declared: Mapping[str, str | int | float] = field(default_factory=dict)
     lacks: Callable[[str], str | None] = lambda _address: None
+    lacks_all: Callable[[str], str | None] = lambda _address: None
     upstream: Callable[[dict[str, Any]], None] | None = None
     stateful: Mapping[str, int] = field(default_factory=dict)
 

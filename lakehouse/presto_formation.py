@@ -206,6 +206,15 @@ def lacks(address: str) -> str | None:
     return f"{active} of {WORKERS} workers active, {answering} answering"
 
 
+def lacks_all(address: str) -> str | None:
+    """Tell that the coordinator knows no worker yet, so that it could answer no query."""
+    try:
+        active = httpx.get(f"{address}/v1/cluster", timeout=2, trust_env=False).json()["activeWorkers"]
+    except (httpx.HTTPError, ValueError, KeyError, TypeError) as error:
+        return f"no answer ({type(error).__name__})"
+    return None if active else "no worker is active"
+
+
 def _answering(nodes: Sequence[Mapping[str, Any]]) -> int:
     """Return how many of those that the coordinator knows answered it of late; it asks each twice a second.
 
@@ -229,5 +238,6 @@ PRESTO = Formation(
     config=config,
     declared=DECLARED,
     lacks=lacks,
+    lacks_all=lacks_all,
     upstream=presto_pod,
 )

@@ -8,7 +8,7 @@ import math
 import pytest
 from fake_http import FakeService, served
 
-from lakehouse.presto_formation import lacks
+from lakehouse.presto_formation import lacks, lacks_all
 
 type Heard = tuple[float, float | None, float]
 
@@ -78,3 +78,11 @@ def test_presto_is_whole_when_all_its_workers_answer(active: int, heard: list[He
 def test_a_coordinator_that_does_not_answer_is_not_whole() -> None:
     """Nor is one whose answer is none."""
     assert lacks("http://127.0.0.1:1") == "no answer (ConnectError)"
+
+
+@pytest.mark.parametrize(("active", "says"), [(0, "no worker is active"), (1, None), (3, None)])
+def test_presto_serves_somebody_with_its_first_worker(active: int, says: str | None) -> None:
+    """A coordinator without any answers its check, and no query."""
+    with served(Coordinator(active, [])) as url:
+        assert lacks_all(url) == says
+    assert lacks_all("http://127.0.0.1:1") == "no answer (ConnectError)"
