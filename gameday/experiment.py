@@ -111,6 +111,14 @@ class Experiment(BaseModel):
         """The file's name without its ending, by which runs are named."""
         return self.path.stem
 
+    @property
+    def zones_broken(self) -> int:
+        """How many zones its faults concern."""
+        provided = [activity.get("provider") or {} for activity in activities(self.document)]
+        arguments = [provider.get("arguments") or {} for provider in provided]
+        broken = [one.get("zones") for one in arguments if "fault" in one]
+        return len({zone for zones in broken if isinstance(zones, list) for zone in zones})
+
 
 def is_ours(document: object) -> bool:
     """Tell whether a document is an experiment of the lakehouse: it carries our extension, or calls our functions.

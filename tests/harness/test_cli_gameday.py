@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -27,6 +28,19 @@ def test_each_experiment_is_a_run_of_its_own(tmp_path: Path) -> None:
     assert logs == {path.stem: 1 for path in EXPERIMENTS}
     assert (tmp_path / "day.log").read_text().count("Running command") == 1
     assert f"{len(EXPERIMENTS)} experiments: none judged" in done.stdout
+
+
+def test_a_folder_begins_with_what_breaks_the_fewest_zones(tmp_path: Path) -> None:
+    """Files that are named are run as they are named."""
+    command = [str(Path(sys.executable).with_name("chaos")), "--no-version-check", "gameday", "--region", "nowhere"]
+    ran = []
+    for paths in ([EXPERIMENTS[0].parent], EXPERIMENTS):
+        done = subprocess.run(
+            [*command, *paths], cwd=tmp_path, capture_output=True, text=True, check=False, timeout=120
+        )
+        ran.append([Path(name).stem for name in re.findall(r"^experiment \d of \d: (.*)$", done.stderr, re.MULTILINE)])
+    one, two = ["zone-with-driver", "zone-with-executors", "zone-with-neither"], ["two-zones-one-returns", "two-zones"]
+    assert ran == [one + two, ["two-zones", "zone-with-driver"]]
 
 
 @pytest.mark.parametrize(
