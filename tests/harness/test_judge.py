@@ -8,11 +8,21 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from builders import BEGAN_MONO, HEALED_S, INJECTING_S, PER_S, SyntheticRun, project_contract, request
+from builders import (
+    BASELINE_S,
+    BEGAN_MONO,
+    HEALED_S,
+    INJECTING_S,
+    PER_S,
+    SyntheticRun,
+    project_contract,
+    request,
+)
 
 from gameday import judge as judging
 from gameday.errors import ExitCode
 from gameday.judge import Verdict, exit_code, judge, read_verdicts, write_verdicts
+from gameday.reading import RunFolder
 
 ONE = ("S5.all.capacity", "S5.all.rescheduled", "S5.mds.one-zone", "S5.customer")
 TWO = ("S5.mds.two-zones", "S5.mds.until")
@@ -168,6 +178,16 @@ def test_a_baseline_of_few_operations_is_nothing_to_compare_with(tmp_path: Path)
     verdict = run.judged()
     assert verdict.verdict == "inconclusive"
     assert "96 operations, too few" in verdict.reason
+
+
+def test_what_was_in_flight_at_the_injection_is_no_baseline(tmp_path: Path) -> None:
+    """It was slow for the fault, and would make what is compared with it look like no impact."""
+    run = healthy(tmp_path / "run", "S5.mds.one-zone")
+    run.slow(27, 28, 1.9, engine="mds")
+    run.slow(28, 29, 4.0, engine="mds")
+    due = [one.intended - BEGAN_MONO for one in RunFolder(run.save()).baseline_of("mds")]
+    begin, end = BASELINE_S
+    assert (min(due) >= begin, max(due) < end - 1, len(due)) == (True, True, (end - 1 - begin) * PER_S)
 
 
 def test_a_probe_may_ask_before_the_run_has_ended(tmp_path: Path) -> None:
