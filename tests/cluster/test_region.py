@@ -14,6 +14,8 @@ from lab import EXPERIMENTS, Lakehouse, catalogue_of, chaos, run_in_pods
 from gameday.engine import find_engine
 from gameday.errors import ExitCode
 from gameday.regions import api_client, region_named
+from gameday.waiting import wait_until
+from probes.cluster import NAMESPACE
 
 pytestmark = pytest.mark.cluster
 
@@ -62,6 +64,17 @@ def test_a_killed_node_comes_back_with_its_address_again_and_again(mds_alone: La
         engine.start(name)
         (after,) = engine.inspect(name)
         assert after.address == before.address
+    core, since = CoreV1Api(api_client(mds_alone.region.kubeconfig)), after.started.replace(microsecond=0)
+
+    def waiting() -> str | None:
+        ours = {"field_selector": f"spec.nodeName={name}", "label_selector": "app.kubernetes.io/name=mds"}
+        pods = core.list_namespaced_pod(NAMESPACE, **ours).items
+        states = [status.state.running for pod in pods for status in pod.status.container_statuses or []]
+        old = [state for state in states if state is None or state.started_at < since]
+        return f"{len(old)} of {len(states)} containers are those of before" if old else None
+
+    # what the API server says of them is what was before the kill, until kubelet reports
+    wait_until("the containers of the killed node to be started again", waiting, deadline_s=60)
     _chaos("lakehouse", "up", "--formation", "mds", "--region", mds_alone.region.name)
     # and it knows the API server without a name server, which may have no answer just after a start
     (server,) = engine.inspect(f"{mds_alone.region.cluster}-control-plane")
