@@ -14,11 +14,11 @@ from kubernetes import client
 from kubernetes.client.exceptions import ApiException
 
 from gameday.clusters import kind_command
-from gameday.engine import Container, Engine
+from gameday.engine import Engine
 from gameday.errors import HarnessError, UsageError
 from gameday.regions import Region, api_client
 from gameday.waiting import wait_until
-from lakehouse import hour, provider
+from lakehouse import hour
 from lakehouse.applying import apply
 from lakehouse.backup_formation import backup
 from lakehouse.backups.hour import HOURLY, set_hour
@@ -40,22 +40,17 @@ from lakehouse.formation import (
     render,
 )
 from lakehouse.formations import DEPLOYED, FORMATIONS
-from lakehouse.images import lakehouse_archive, provider_image, references
+from lakehouse.images import lakehouse_archive
 from lakehouse.monitoring_formation import monitoring
+from lakehouse.provider_services import SERVICE_DEADLINE_S, provide, unanswered
 from lakehouse.volumes import VOLUMES, path_of, remove_volumes, volumes
-from nodeimage.cache import key_of
-from nodeimage.steps import step, together
+from nodeimage.steps import step
 
-_SERVICE_DEADLINE_S = 60.0
 _READY_DEADLINE_S = 180.0
 # A broker has a minute to hand over what it leads.
 _GONE_DEADLINE_S = 120.0
 # Of images that each node pulls by itself: gigabytes, over a line that we know nothing of.
 _PULLED_DEADLINE_S = 1200.0
-_KEY_LABEL = "lakehouse-chaos.key"
-# Eight times a node's: these have machines of their own, on which what the nodes begin after a fault takes nothing from
-# them. They need little, but at once: each request of a client goes through several.
-_SERVICE_CPU_SHARES = 8192
 
 
 def up(
@@ -83,7 +78,7 @@ def up(
         hour.declare(region, hour_s)
     hour.keep_formations(region, [formation.name for formation in formations])
     with step("the provider's services: database, object store, load balancer, store of backups"):
-        provided = _provide(region, engine, workers)
+        provided = provide(region, engine, workers)
         for service in HOURLY:
             set_hour(engine, f"{region.cluster}-{service}", hour.declared(region))
     values = replace(
@@ -112,7 +107,7 @@ def up(
         for formation in (*formations, *beside):
             awaited = f"{formation.name} to serve through the load balancer"
             look = partial(not_serving, formation, entrances[formation.name])
-            wait_until(awaited, look, deadline_s=_SERVICE_DEADLINE_S)
+            wait_until(awaited, look, deadline_s=SERVICE_DEADLINE_S)
 
 
 def deployed(api: client.ApiClient) -> tuple[Formation, ...]:
@@ -156,60 +151,7 @@ def _unchecked(formation: Formation, address: str) -> str | None:
     asked = address
     if formation.entrance.health_port:
         asked = f"{address.rpartition(':')[0]}:{formation.entrance.health_port}"
-    return _unanswered(asked, formation.entrance.check)
-
-
-def _provide(region: Region, engine: Engine, workers: Sequence[Container]) -> FormationValues:
-    """Start the provider's services of a region, and return what formations have to know of them."""
-    keys, image = region.credentials(), provider_image(engine)
-    of_stores = provider.Keys(keys["object_store_key"], keys["object_store_secret"])
-    # first of all, as the database takes a backup when it is there
-    backups = start_service(region, engine, provider.backup_store(region.cluster, image, of_stores))
-    frontends = [frontend for formation in DEPLOYED for frontend in _frontends(formation, workers)]
-    others = (
-        provider.database(region.cluster, image, keys["postgres"], keys["console"], keys["backup"], of_stores),
-        provider.object_store(region.cluster, image, of_stores),
-        provider.customer_copy(region.cluster, image, of_stores),
-        provider.load_balancer(region.cluster, image, frontends),
-    )
-    # each waits for the engine, and for its service, more than it computes
-    database, store, _, balancer = together(*(partial(start_service, region, engine, service) for service in others))
-    return FormationValues(
-        region=region.name,
-        images=references(),
-        database_address=database.address,
-        database_password=keys["postgres"],
-        console_password=keys["console"],
-        object_store_address=store.address,
-        object_store_key=keys["object_store_key"],
-        object_store_secret=keys["object_store_secret"],
-        load_balancer_address=balancer.address,
-        harness_address=engine.gateway(region.network),
-        backup_store_address=backups.address,
-        hour_s=hour.declared(region),
-    )
-
-
-def _frontends(formation: Formation, workers: Sequence[Container]) -> list[provider.Frontend]:
-    entrance = formation.entrance
-
-    def frontend(name: str, port: int, node_port: int, check_port: int) -> provider.Frontend:
-        backends = [provider.Backend(node.name, node.address, node_port) for node in workers]
-        return provider.Frontend(
-            name,
-            port,
-            backends,
-            check=entrance.check,
-            falls=entrance.falls,
-            check_port=check_port,
-            check_timeout_ms=entrance.check_timeout_ms,
-            check_every_ms=entrance.check_every_ms,
-        )
-
-    found = [frontend(formation.name, entrance.port, entrance.node_port, entrance.health_node_port)]
-    if entrance.health_port:
-        found.append(frontend(f"{formation.name}-health", entrance.health_port, entrance.health_node_port, 0))
-    return found
+    return unanswered(asked, formation.entrance.check)
 
 
 def down(region: Region, engine: Engine) -> None:
@@ -269,51 +211,6 @@ def _known(region: Region, engine: Engine) -> dict[str, str]:
     if balancer is None:
         return {}
     return {formation.name: f"http://{balancer.address}:{formation.entrance.port}" for formation in DEPLOYED}
-
-
-def start_service(region: Region, engine: Engine, service: provider.ProviderService) -> Container:
-    """Start a service where it does not run already, wait until it is healthy, and return its container."""
-    key = key_of(service.image, *service.command, *(f"{path}={text}" for path, text in service.files.items()))
-    found = {item.name: item for item in region.services(engine)}
-    if not service.data and service.name in found and found[service.name].labels.get(_KEY_LABEL) != key:
-        # it keeps nothing, so another configuration is another container
-        del found[service.name]
-    if service.name in found and not found[service.name].running:
-        engine.start(service.name)
-    elif service.name not in found:
-        # its name belongs to us: one that an interrupted start left without a label is taken away
-        engine.remove(service.name)
-        labels = {**dict([region.label.split("=", 1)]), _KEY_LABEL: key}
-        engine.run_container(
-            service.name,
-            service.image,
-            service.command,
-            network=region.network,
-            labels=labels,
-            environment=service.environment,
-            files=service.files,
-            cpu_shares=_SERVICE_CPU_SHARES,
-        )
-        # formations know it by that
-        engine.keep_address(region.network, service.name)
-    (container,) = engine.inspect(service.name)
-    awaited = f"{service.name} to be healthy"
-    wait_until(awaited, lambda: _unhealthy(engine, container, service.health), deadline_s=_SERVICE_DEADLINE_S)
-    return container
-
-
-def _unhealthy(engine: Engine, container: Container, health: provider.Health) -> str | None:
-    if health.command:
-        return None if engine.succeeds("exec", container.name, *health.command) else "its health check fails"
-    return _unanswered(f"http://{container.address}:{health.port}", health.path)
-
-
-def _unanswered(address: str, path: str) -> str | None:
-    try:
-        answer = httpx.get(f"{address}{path}", timeout=2, trust_env=False)
-    except httpx.HTTPError as error:
-        return f"no answer ({type(error).__name__})"
-    return None if answer.status_code == httpx.codes.OK else f"it answers {answer.status_code}"
 
 
 def _built(rendered: Sequence[dict[str, Any]], values: FormationValues) -> list[str]:

@@ -16,8 +16,8 @@ from gameday.waiting import wait_until
 from lakehouse import provider
 from lakehouse.backups.backup import Kind
 from lakehouse.backups.hour import set_hour
-from lakehouse.deploy import start_service
 from lakehouse.images import provider_image
+from lakehouse.provider_services import start_service
 
 
 @dataclass
