@@ -30,7 +30,7 @@ from gameday.records import (
     write_read_back,
 )
 from gameday.session import Session, current
-from gameday.settle import await_ready, leave_settling
+from gameday.settle import SETTLE_DEADLINE_S, await_ready, leave_settling
 from gameday.timeline import JsonLines, now, read_json_lines, read_timeline
 from gameday.watcher import capacity
 from lakehouse.deploy import images_in_use, not_serving
@@ -66,7 +66,6 @@ _LOAD_READY_DEADLINE_S = {"mds": 60.0, "milvus": 120.0, "presto": 240.0, "spark"
 _LOAD_STOP_DEADLINE_S = 20.0
 _READ_BACK_DEADLINE_S = 60.0
 _REFERENCE_DEADLINE_S = 120.0
-_SETTLE_DEADLINE_S = 120.0
 # How long success must last while we wait for a recovery: a little longer than the judge's own 10 s, so that it finds
 # those within what was recorded.
 _SUSTAINED_S = 12.0
@@ -230,7 +229,7 @@ def run_references() -> None:
     as no load runs any more; raises DeadlinePassed where a formation is not whole before or after.
     """
     session = current()
-    leave_settling(session, _SETTLE_DEADLINE_S)
+    leave_settling(session, SETTLE_DEADLINE_S)
     jobs = [job for job in _spark_jobs(session) if job.detail("parameters")]
     wanted = {str(job.detail("parameters")) for job in jobs}
     failed = {str(job.detail("parameters")) for job in jobs if job.last.state == "failed"}
@@ -241,7 +240,7 @@ def run_references() -> None:
                 recorder.workload(step)
     finally:
         recorder.close()
-    await_ready(session, _SETTLE_DEADLINE_S)
+    await_ready(session, SETTLE_DEADLINE_S)
 
 
 def _reference(session: Session, parameters: str, *, anew: bool) -> list[WorkloadStep]:

@@ -31,7 +31,7 @@ from gameday.records import (
 )
 from gameday.regions import alone_in, api_client, check_opt_in, region_named
 from gameday.session import Session, enter, leave
-from gameday.settle import settle
+from gameday.settle import SETTLE_DEADLINE_S, settle
 from gameday.timeline import Timeline, now
 from gameday.topology import load_topology
 from gameday.watcher import ClusterWatch
@@ -40,7 +40,6 @@ from loadgen.schedule import ARRIVALS_PER_S, declared_rates
 from probes.cluster import NAMESPACE
 
 RATE_DEVIATION_MAX = 0.02
-_SETTLE_DEADLINE_S = 120.0
 _MEMORY_EVERY_S = 15.0
 _PACE_S = 2.0
 
@@ -86,7 +85,7 @@ def steady(region: str, seconds: int, *, as_json: bool) -> None:
         session.awaiting = lambda awaited, _deadline_s, seen: click.echo(f"  waiting for {awaited}: {seen}", err=True)
         enter(session)
         try:
-            settle(session, _SETTLE_DEADLINE_S)
+            settle(session, SETTLE_DEADLINE_S)
             found = _look(session, float(seconds))
         finally:
             stop_loads(session)

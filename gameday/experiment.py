@@ -96,7 +96,7 @@ class _Document(_Strict):
 
 
 class Experiment(BaseModel):
-    """A checked experiment; `document` is the file's own content."""
+    """A checked experiment; `document` is the file's own content, and its faults concern so many zones."""
 
     path: Path
     title: str
@@ -104,20 +104,13 @@ class Experiment(BaseModel):
     variant: str
     engines: list[str]
     promises: list[str]
+    zones_broken: int
     document: dict[str, Any]
 
     @property
     def name(self) -> str:
         """The file's name without its ending, by which runs are named."""
         return self.path.stem
-
-    @property
-    def zones_broken(self) -> int:
-        """How many zones its faults concern."""
-        provided = [activity.get("provider") or {} for activity in activities(self.document)]
-        arguments = [provider.get("arguments") or {} for provider in provided]
-        broken = [one.get("zones") for one in arguments if "fault" in one]
-        return len({zone for zones in broken if isinstance(zones, list) for zone in zones})
 
 
 def is_ours(document: object) -> bool:
@@ -165,7 +158,8 @@ def load_experiment(path: Path, contract: Contract, topology: Topology) -> Exper
         raise UsageError(f"the experiment {path} is no mapping")
     checked = _shaped(path, document)
     extension = _extension(path, checked)
-    promises = []
+    promises: list[str] = []
+    broken: set[str] = set()
     for probe in checked.hypothesis.probes:
         _check_tolerance(path, probe)
     for activity in (*checked.hypothesis.probes, *checked.method, *checked.rollbacks):
@@ -173,12 +167,17 @@ def load_experiment(path: Path, contract: Contract, topology: Topology) -> Exper
         _check_names(path, activity.name, activity.provider.arguments, topology)
         if activity.provider.module == "probes.promises" and "promise" in activity.provider.arguments:
             promises.append(activity.provider.arguments["promise"])
+        zones = activity.provider.arguments.get("zones")
+        if "fault" in activity.provider.arguments and isinstance(zones, list):
+            broken.update(zones)
     unknown = [promise for promise in promises if promise not in contract.ids]
     if unknown:
         raise UsageError(f"the experiment {path} names the unknown promise {unknown[0]!r}: `chaos promises` lists them")
     if not promises:
         raise UsageError(f"the experiment {path} asserts no promise: its hypothesis has no probe of probes.promises")
-    return Experiment(path=path, title=checked.title, promises=promises, document=document, **extension)
+    return Experiment(
+        path=path, title=checked.title, promises=promises, zones_broken=len(broken), document=document, **extension
+    )
 
 
 def _mappings(part: object) -> Iterator[dict[str, Any]]:

@@ -26,7 +26,7 @@ from gameday.provider_role import NODE_REMOVAL_DELAY_S, ProviderRole
 from gameday.report import write_report
 from gameday.report_junit import write_junit
 from gameday.session import Session, enter, leave
-from gameday.settle import leave_settling, settle
+from gameday.settle import SETTLE_DEADLINE_S, leave_settling, settle
 from gameday.timeline import Timeline, now, read_timeline
 from gameday.topology import host_size
 from gameday.watcher import ClusterWatch
@@ -34,7 +34,6 @@ from nodeimage.cache import key_of
 from probes.cluster import NAMESPACE
 from probes.promises import NOT_JUDGED_YET
 
-SETTLE_DEADLINE_S = 120.0
 _LOAD_STOP_DEADLINE_S = 20.0
 
 

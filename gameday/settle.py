@@ -21,6 +21,9 @@ from lakehouse.deploy import deployed, serves_nobody
 from lakehouse.formation import Formation
 from probes.cluster import NAMESPACE, WORKLOAD_LABEL, formation_pods, ready_zones, serving_pods
 
+# How long a formation may take to be ready, or to serve, before and after a run.
+SETTLE_DEADLINE_S = 120.0
+
 
 def settle(session: Session, deadline_s: float) -> None:
     """Move surplus pods until there are none, and wait until every formation is ready and serves.

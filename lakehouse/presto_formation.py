@@ -84,6 +84,9 @@ _TPCH = "connector.name=tpch\n"
 # what a small query costs, it costs for each split
 _TPCDS = "connector.name=tpcds\ntpcds.splits-per-node=1\n"
 
+# what an answer that is none, or not a coordinator's, leads to
+_UNREADABLE = (httpx.HTTPError, ValueError, KeyError, TypeError)
+
 _CLIENTS = ("scheduler", "exchange", "workerInfo", "memoryManager", "node-manager", "discovery")
 
 
@@ -196,10 +199,8 @@ def lacks(address: str) -> str | None:
     One that is gone stays active until it is found to have failed, so only those count that answer the coordinator.
     """
     try:
-        active = httpx.get(f"{address}/v1/cluster", timeout=2, trust_env=False).json()["activeWorkers"]
-        known = httpx.get(f"{address}/v1/node", timeout=2, trust_env=False).json()
-        answering = _answering(known)
-    except (httpx.HTTPError, ValueError, KeyError, TypeError) as error:
+        active, answering = _asked(address, "/v1/cluster")["activeWorkers"], _answering(_asked(address, "/v1/node"))
+    except _UNREADABLE as error:
         return f"no answer ({type(error).__name__})"
     if active == answering == WORKERS:
         return None
@@ -209,10 +210,14 @@ def lacks(address: str) -> str | None:
 def lacks_all(address: str) -> str | None:
     """Tell that the coordinator knows no worker yet, so that it could answer no query."""
     try:
-        active = httpx.get(f"{address}/v1/cluster", timeout=2, trust_env=False).json()["activeWorkers"]
-    except (httpx.HTTPError, ValueError, KeyError, TypeError) as error:
+        active = _asked(address, "/v1/cluster")["activeWorkers"]
+    except _UNREADABLE as error:
         return f"no answer ({type(error).__name__})"
     return None if active else "no worker is active"
+
+
+def _asked(address: str, path: str) -> Any:  # noqa: ANN401 - whatever JSON it is
+    return httpx.get(f"{address}{path}", timeout=2, trust_env=False).json()
 
 
 def _answering(nodes: Sequence[Mapping[str, Any]]) -> int:
