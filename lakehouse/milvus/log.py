@@ -100,7 +100,7 @@ class Log:
                 admin.create_topics([topic], request_timeout=5.0)[self._topic].result(timeout=6.0)
             except KafkaException as error:
                 # fewer brokers than copies: the others are still starting
-                if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
+                if _code(error) != KafkaError.TOPIC_ALREADY_EXISTS:
                     problem = str(error.args[0])
             time.sleep(_PAUSE_S)
         raise LogError(f"the topic {self._topic} was not there in {_CREATE_DEADLINE_S:g} s: {problem}")
@@ -114,7 +114,7 @@ class Log:
             delivered.append((error, message))
             done.set()
 
-        headers: list[tuple[str, str | bytes | None]] = [
+        headers: list[tuple[str, str | bytes]] = [
             ("method", method.encode()),
             ("revision", str(revision).encode()),
             ("token", token.encode()),
@@ -146,7 +146,7 @@ class Log:
                     marks = self._asker.get_watermark_offsets(self._partition, timeout=left_s)
             except KafkaException as error:
                 # who has just become the leader does not know it until the others have caught up with it
-                new = error.args[0].code() == KafkaError.OFFSET_NOT_AVAILABLE
+                new = _code(error) == KafkaError.OFFSET_NOT_AVAILABLE
                 if not new or time.monotonic() >= deadline:
                     raise LogError(f"the log did not say where it ends: {error.args[0]}") from error
                 time.sleep(_LEADER_PAUSE_S)
@@ -187,6 +187,11 @@ class Log:
                 "fetch.error.backoff.ms": 100,
             }
         )
+
+
+def _code(error: KafkaException) -> int | None:
+    problem = error.args[0]
+    return problem.code() if isinstance(problem, KafkaError) else None
 
 
 def _record(message: Message) -> Record:

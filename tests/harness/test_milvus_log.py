@@ -1,19 +1,28 @@
-"""How the log is asked where it ends while its leadership changes hands: by what Kafka's client raises then.
+"""How the log is asked where it ends while its leadership changes hands, and while its brokers have just begun.
 
-A real hand-over shows this for some milliseconds and not every time, so the client's answers are given here; all else
-of the log is tested on a real broker.
+Real brokers show this for some milliseconds and not every time, so the answers of Kafka's client, or those of its
+brokers, are given here; all else of the log is tested on a real broker.
 """
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from typing import Any
 
 import pytest
 from confluent_kafka import KafkaError, KafkaException
+from kafka_brokers import Brokers
 
+from gameday.waiting import wait_until
 from lakehouse.milvus import log as module
 from lakehouse.milvus.log import Log, LogError
+
+_CLIENTS, _TURNS = 24, 4
+_UNAWARE_S = 2.0
+_FOUND_DEADLINE_S = 15.0
 
 
 class Asker:
@@ -62,3 +71,36 @@ def test_another_error_is_not_asked_again(monkeypatch: pytest.MonkeyPatch) -> No
     with pytest.raises(LogError, match="did not say where it ends"):
         one.end()
     assert asker.asked == 1
+
+
+def test_brokers_that_know_of_nobody_for_a_while_are_found_again() -> None:
+    """By every client, each time: not each client meets a broker that has just begun, and so there are many."""
+    brokers = Brokers("by-dev", end=41)
+    logs = [Log(brokers.addresses, brokers.topic) for _ in range(_CLIENTS)]
+
+    def found(one: Log) -> None:
+        wait_until("the log to say where it ends", lambda: unanswered(one), deadline_s=_FOUND_DEADLINE_S)
+
+    def asked(one: Log) -> None:
+        until = time.monotonic() + _UNAWARE_S
+        while time.monotonic() < until:
+            unanswered(one)
+            time.sleep(0.2)
+
+    with closing(brokers), ThreadPoolExecutor(_CLIENTS) as clients:
+        list(clients.map(found, logs))
+        for _ in range(_TURNS):
+            brokers.aware = False
+            brokers.restart()
+            list(clients.map(asked, logs))
+            brokers.aware = True
+            list(clients.map(found, logs))
+
+
+def unanswered(one: Log) -> str | None:
+    """Return why a log does not say where it ends, None where it does."""
+    try:
+        assert one.end() == 41
+    except LogError as error:
+        return str(error)
+    return None
