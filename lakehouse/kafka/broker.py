@@ -22,7 +22,7 @@ _MAIN, _STORAGE = "kafka.Kafka", "kafka.tools.StorageTool"
 # A broker that is silent this long is given up, and others lead in its place; Kafka's own default is 9 s. A new active
 # controller begins to count anew, so a machine that held the old one and led costs the election on top.
 _SESSION_TIMEOUT_MS, _HEARTBEAT_MS = 1500, 300
-_CONTROLLER_FETCH_MS, _CONTROLLER_ELECTION_MS, _CONTROLLER_BACKOFF_MS = 1200, 500, 300
+_CONTROLLER_FETCH_MS, _CONTROLLER_ELECTION_MS, _CONTROLLER_BACKOFF_MS = 1000, 300, 100
 
 
 def properties(environment: "dict[str, str]") -> "dict[str, str]":

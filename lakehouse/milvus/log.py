@@ -20,6 +20,8 @@ _LOG = logging.getLogger(__name__)
 _END_DEADLINE_S = 5.0
 # A broker that has not answered for so long is asked no more, and who leads in its place is looked up.
 _SILENCE_MS = 1500
+# So soon a write goes to who leads in a lost broker's place, once there is one.
+_REFRESH_MS, _RETRY_MS = 300, 200
 _CREATE_DEADLINE_S = 60.0
 _PAUSE_S = 1.0
 _LEADER_PAUSE_S = 0.05
@@ -71,6 +73,8 @@ class Log:
                 "linger.ms": 1,
                 "delivery.timeout.ms": int(append_deadline_s * 1000),
                 "request.timeout.ms": _SILENCE_MS,
+                "retry.backoff.max.ms": _RETRY_MS,
+                "topic.metadata.refresh.interval.ms": _REFRESH_MS,
             }
         )
         self._asker, self._asking = self._consumer(), threading.Lock()
