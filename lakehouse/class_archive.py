@@ -13,7 +13,7 @@ from pathlib import Path
 from gameday.shell import run
 
 NAME = "classes.jsa"
-_DEADLINE_S = 300.0
+_DEADLINE_S = 900.0
 
 
 def jars_of(home: Path, folder: str) -> list[str]:
