@@ -140,6 +140,8 @@ class Evidence(_Figures):
     baseline_requests_min: PositiveInt
     rate_deviation_max: Annotated[float, Field(gt=0, lt=1)]
     silence_s_max: PositiveFloat
+    start_delay_p95_s_max: PositiveFloat
+    start_delay_s_max: PositiveFloat
     engines: dict[Engine, EvidenceOverride]
 
     def baseline_requests_min_of(self, engine: str) -> int:

@@ -106,6 +106,22 @@ class Case:
                         f" ± {allowed:.2f} in {length:.1f} s"
                     )
 
+    def check_in_time(self, begin: float, end: float) -> None:
+        """Raise Inconclusive where the load sent its operations so late that latency is not the service's alone.
+
+        Looked at in the baseline and from `begin` to `end`. Whoever judges by when clients were answered asks for it.
+        """
+        evidence = self.contract.evidence
+        for engine in self.engines:
+            for name, window in (("baseline", self.run.phase("baseline")), ("fault", (begin, end))):
+                delays = measure.start_delays_s(measure.due_within(self.requests(engine), *window))
+                p95, longest = measure.percentile(delays, 0.95) or 0.0, max(delays, default=0.0)
+                if p95 > evidence.start_delay_p95_s_max or longest > evidence.start_delay_s_max:
+                    raise Inconclusive(
+                        f"the load of {engine} was itself late in the {name}: it sent operations up to"
+                        f" {seconds(longest)} after they were due (95th percentile {seconds(p95)})"
+                    )
+
     def _declared_per_s(self, engine: str) -> float:
         event = self.run.first("load.begin", engine=engine)
         if event is None or not event.get("requests_per_s"):

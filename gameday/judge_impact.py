@@ -99,6 +99,7 @@ def no_impact(case: Case) -> Finding:
             f"the lost zone {case.fault.zones[0]} held no ready pod of {engine}, so that nothing was lost"
         )
     case.check_load(*window)
+    case.check_in_time(*window)
     baseline, bounds, every = case.baseline_p95_s(engine), case.bounds(engine), case.requests(engine)
     seen = impact_in(measure.touched(every, *window), every, window, bounds, baseline)
     complaints = list(seen.exceeded)
@@ -128,6 +129,7 @@ def impact(case: Case) -> Finding:
     engine, window = case.engine, (case.fault.in_effect, case.fault_end)
     _check_zones(case)
     case.check_load(*window)
+    case.check_in_time(*window)
     baseline, bounds, every = case.baseline_p95_s(engine), case.bounds(engine), case.requests(engine)
     seen = impact_in(measure.due_within(every, *window), every, window, bounds, baseline)
     return Finding(
@@ -142,39 +144,43 @@ def impact(case: Case) -> Finding:
 def impact_until_restored(case: Case) -> Finding:
     """Hold the promise that the impact of two lost zones lasts until one returns, and ends then.
 
-    From the proof until the first zone begins to return, every full slice of time must be impacted; a slice is as long
-    as success has to be sustained to be called a recovery. After that zone is usable, success must have been sustained
+    From the proof until the first zone begins to return, every stretch of time must be impacted that is as long as
+    success has to be sustained to be called a recovery, wherever it begins; the figure counts those that follow each
+    other. After that zone is usable, success must have been sustained
     by the deadline. A load that ended before the deadline without a recovery leaves it open.
     """
     engine, fault, recovery = case.engine, case.fault, case.contract.recovery
     _check_zones(case)
     healing, deadline = case.fault_end, case.recovery_deadline
     case.check_load(fault.in_effect, case.observed_end)
+    case.check_in_time(fault.in_effect, case.observed_end)
     baseline, bounds = case.baseline_p95_s(engine), case.bounds(engine)
     slices = _slices(case, engine, baseline)
     if not slices:
         raise Inconclusive(f"the zones were not lost for {seconds(recovery.sustained_s)}, the least that can be judged")
-    calm = [number for number, one in enumerate(slices) if not one.exceeded]
+    impacted = sum(bool(one.exceeded) for one in slices)
+    calm = as_before_at(case, engine, (fault.in_effect, healing))
     back = recovered_at(case, engine)
-    if back is None and not calm and case.observed_end < deadline:
+    if back is None and calm is None and case.observed_end < deadline:
         raise Inconclusive("the load ended before the service had recovered, and before the deadline")
-    if calm:
-        begin = calm[0] * recovery.sustained_s
-        reason = f"Clients saw no impact from {begin:.0f} s after both zones were lost, before any was restored."
+    if calm is not None:
+        begin = f"{calm - fault.in_effect:.0f} s after both zones were lost"
+        reason = f"Clients saw no impact from {begin}, before any was restored."
     elif back is None:
         reason = f"Success was not sustained within {seconds(recovery.deadline_s)} after a zone was usable again."
     else:
         reason = "The impact lasted until a zone was restored, and ended then."
     after = None if back is None else back - healing
     return Finding(
-        held=not calm and back is not None,
-        figure=f"{len(slices) - len(calm)} of {len(slices)} slices of {seconds(recovery.sustained_s)} impacted, "
+        held=calm is None and back is not None,
+        figure=f"{impacted} of {len(slices)} slices of {seconds(recovery.sustained_s)} impacted, "
         + ("not recovered" if after is None else f"recovered {seconds(after)} after a zone began to return"),
         bound=f"every slice impacted; success sustained within {seconds(recovery.deadline_s)} after a zone is usable; "
         + bound_text(bounds, baseline),
         reason=reason,
         evidence={
             "slices": [asdict(one) for one in slices],
+            "no_impact_after_s": None if calm is None else round(calm - fault.in_effect, 3),
             "recovered_after_healing_s": None if after is None else round(after, 3),
             "usable_after_healing_s": round(deadline - recovery.deadline_s - healing, 3),
             "rto": case.outage_evidence(),
@@ -197,25 +203,35 @@ def recovered_at(case: Case, engine: str) -> float | None:
     """Return when an engine's clients had all well for as long as a recovery asks, or None.
 
     Looked for from when the first zone began to return until the deadline after it was usable, by which success must
-    have been sustained; see `as_before_at`.
+    have been sustained; and it must have lasted until the load ended. See `as_before_at`.
     """
-    return as_before_at(case, engine, case.fault_end, case.recovery_deadline)
+    return as_before_at(case, engine, (case.fault_end, case.recovery_deadline), lasts_until=case.observed_end)
 
 
-def as_before_at(case: Case, engine: str, begin: float, end: float) -> float | None:
+def as_before_at(
+    case: Case, engine: str, within: tuple[float, float], *, lasts_until: float | None = None
+) -> float | None:
     """Return when the first success was answered after which all was well for as long as a recovery asks, or None.
 
-    Looked for between two moments. All was well: no operation failed in the sense of `gameday.measure.outages`, and the
-    bounds of "no impact" hold.
+    Looked for `within` two moments. All was well: no operation failed in the sense of `gameday.measure.outages`, and
+    the bounds of "no impact" hold; with `lasts_until` they hold for the whole time from there to that moment, too.
     """
     recovery, baseline, every = case.contract.recovery, case.baseline_p95_s(engine), case.requests(engine)
+
+    def lasting(begin: float) -> bool:
+        if lasts_until is None:
+            return True
+        window = (begin, lasts_until)
+        own = measure.due_within(every, *window)
+        return not impact_in(own, every, window, case.bounds(engine), baseline).exceeded
+
     return measure.first_sustained(
         every,
-        begin,
-        end,
+        *within,
         sustained_s=recovery.sustained_s,
         slow_after_s=recovery.slow_after_s_of(engine),
         well=lambda own, window: not impact_in(own, every, window, case.bounds(engine), baseline).exceeded,
+        lasting=lasting,
     )
 
 

@@ -30,6 +30,7 @@ def metadata_goes_on(case: Case) -> Finding:
     window, bounds = (case.fault.injecting, case.fault_end), case.bounds(case.engine)
     members = _lost_members(case)
     case.check_load(*window)
+    case.check_in_time(*window)
     case.baseline_p95_s(case.engine)
     settled = min(window[1], window[0] + bounds.longest_gap_s_max)
     complaints, told, numbers = [], [], {}
@@ -69,15 +70,17 @@ def searches_fail_recover(case: Case) -> Finding:
     Every search that was in flight on a replica in the lost zone, by the replica's own word, must have failed within
     the time that the contract gives; those elsewhere may end as they like. Throughput and latency must be those of the
     baseline again, sustained, by the recovery deadline after the fault while the zone is lost, and once more after it
-    returned: every operation that was due is answered, and none of the bounds of "no impact" is exceeded.
+    returned: every operation that was due is answered, and none of the bounds of "no impact" is exceeded, from there
+    until the zone begins to return, or the load ends.
     """
     engine, fault = case.engine, case.fault
     if len(fault.zones) != 1:
         raise Inconclusive(f"{len(fault.zones)} zones were lost, and the promise is on one")
     case.check_load(fault.injecting, case.fault_end)
+    case.check_in_time(fault.injecting, case.fault_end)
     baseline, within_s = case.baseline_p95_s(engine), case.contract.workloads.fails_within_s
     lost = _lost_replicas(case)
-    searches = [one for one in in_flight(case, "long_search") if not _answered_before(case, one)]
+    searches = in_flight(case, "long_search")
     hit = [search for search in searches if search.detail("replica") in lost]
     unplaced = [search for search in searches if search.detail("replica") is None]
     if not hit and not unplaced:
@@ -137,11 +140,6 @@ def _lost_replicas(case: Case) -> frozenset[str]:
     return replicas
 
 
-def _answered_before(case: Case, search: Workload) -> bool:
-    """Tell whether a search was answered while the fault was being injected: its zone may still have been there."""
-    return search.last.state == "succeeded" and search.last.mono <= case.fault.in_effect
-
-
 def _lost_metadata(case: Case, told: list[str], *, stands: bool) -> list[str]:
     """Return what is lost as complaints, and tell of it; what is missing leaves it open unless a complaint stands."""
     try:
@@ -168,7 +166,8 @@ def _as_before(case: Case) -> tuple[float | None, Answer]:
     """Return after how many seconds all was as before while the zone was lost, None if never, and what that says."""
     fault, recovery = case.fault, case.contract.recovery
     deadline = fault.injecting + recovery.deadline_s
-    moment = as_before_at(case, case.engine, fault.injecting, min(deadline, case.fault_end))
+    within = (fault.injecting, min(deadline, case.fault_end))
+    moment = as_before_at(case, case.engine, within, lasts_until=case.fault_end)
     if moment is not None:
         return moment - fault.injecting, Answer()
     if case.fault_end < deadline:

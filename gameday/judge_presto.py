@@ -23,13 +23,14 @@ def queries_fail_rescheduled(case: Case) -> Finding:
 
     Every long query that was in flight must have failed within the time that the contract gives, by Presto's own word
     or with a lost coordinator. The pods that Presto lost must come back as those of all formations must. And queries
-    must work again, sustained, by the recovery deadline after the fault, while the zone is lost; where it returned
-    before that, pods or queries that were not back leave it open.
+    must work again, sustained, by the recovery deadline after the fault, while the zone is lost, and then fail no more
+    for longer than "no impact" allows; where it returned before that, pods or queries that were not back leave it open.
     """
     engine, fault = case.engine, case.fault
     if len(fault.zones) != 1:
         raise Inconclusive(f"{len(fault.zones)} zones were lost, and what is left need not hold the pods of two")
     case.check_load(fault.injecting, case.fault_end)
+    case.check_in_time(fault.injecting, case.fault_end)
     baseline = case.baseline_p95_s(engine)
     back, queries = pods_back(case, engine), in_flight(case, "long_query")
     if not queries:
@@ -90,13 +91,21 @@ def _perhaps_elsewhere(case: Case, query: Workload) -> str | None:
 def _works_again(case: Case) -> tuple[float | None, Answer]:
     """Return after how many seconds queries worked again, None if they did not, and what that says."""
     fault, recovery = case.fault, case.contract.recovery
-    deadline = fault.injecting + recovery.deadline_s
+    deadline, every = fault.injecting + recovery.deadline_s, case.requests(case.engine)
+    sustained_s, slow_after_s = recovery.sustained_s, recovery.slow_after_s_of(case.engine)
+
+    def lasting(begin: float) -> bool:
+        after = measure.due_within(every, begin, case.fault_end)
+        failing_s = measure.longest_failing_s(after, sustained_s=sustained_s, slow_after_s=slow_after_s)
+        return failing_s <= case.bounds(case.engine).longest_gap_s_max
+
     moment = measure.first_sustained(
-        case.requests(case.engine),
+        every,
         fault.injecting,
         min(deadline, case.fault_end),
-        sustained_s=recovery.sustained_s,
-        slow_after_s=recovery.slow_after_s_of(case.engine),
+        sustained_s=sustained_s,
+        slow_after_s=slow_after_s,
+        lasting=lasting,
     )
     if moment is not None:
         return moment - fault.injecting, Answer()

@@ -38,7 +38,7 @@ def workloads_elsewhere(case: Case) -> Finding:
     answers = [
         answer
         for job in jobs
-        for answer in (_no_failed_task(job), _no_lost_pod(case, job), *as_undisturbed(case, job.workload))
+        for answer in (_no_failed_task(case, job), _no_lost_pod(case, job), *as_undisturbed(case, job.workload))
     ]
     answers += [_kept_its_rate(case, job, rates[job.name]) for job in whole]
     if not whole:
@@ -66,11 +66,20 @@ def _outlasted(job: Job, moment: float) -> bool:
     return job.workload.last.mono > moment if ended is None else ended > moment
 
 
-def _no_failed_task(job: Job) -> Answer:
+def _no_failed_task(case: Case, job: Job) -> Answer:
+    """Hold that no task failed since the fault; what failed before it is no impact of that."""
     failed = job.workload.detail("failed_tasks")
     if failed is None:
         return Answer(open=f"how many tasks of {named(job.workload)} failed was not written down")
-    return Answer(f"{failed} of the tasks of {named(job.workload)} failed" if failed else None)
+    before = [
+        int(step.details["failed_tasks"])
+        for step in job.workload.steps
+        if step.mono < case.fault.injecting and step.details.get("failed_tasks") is not None
+    ]
+    if failed and not before:
+        return Answer(open=f"whether tasks of {named(job.workload)} failed before the fault or since is not known")
+    since = failed - before[-1] if before else 0
+    return Answer(f"{since} of the tasks of {named(job.workload)} failed" if since else None)
 
 
 def _no_lost_pod(case: Case, job: Job) -> Answer:

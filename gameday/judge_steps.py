@@ -19,6 +19,7 @@ def no_customer_step(case: Case) -> Finding:
     customer = [str(step.get("step")) for step in steps if step.actor == "customer"]
     healing, deadline = case.fault_end, case.recovery_deadline
     case.check_load(fault.injecting, case.observed_end)
+    case.check_in_time(fault.injecting, case.observed_end)
     back = {engine: recovered_at(case, engine) for engine in case.engines}
     down = [engine for engine, moment in back.items() if moment is None]
     if down and not customer and case.observed_end < deadline:

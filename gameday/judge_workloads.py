@@ -27,13 +27,17 @@ def was_in_flight(workload: Workload, moment: float, least_s: float) -> bool:
 
 
 def in_flight(case: Case, kind: str) -> list[Workload]:
-    """Return the workloads of a kind, of the engine of the promise, that were in flight when the fault was injected."""
+    """Return the workloads of a kind, of the engine of the promise, that were in flight when the fault was injected.
+
+    One that was answered while that went on is not among them: its zone may still have been there.
+    """
     least_s = case.contract.workloads.in_flight_min_s
     return [
         workload
         for workload in case.run.workloads
         if (workload.engine, workload.kind) == (case.engine, kind)
         and was_in_flight(workload, case.fault.injecting, least_s)
+        and not (workload.last.state == "succeeded" and workload.last.mono <= case.fault.in_effect)
     ]
 
 

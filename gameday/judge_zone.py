@@ -15,6 +15,8 @@ from gameday.timeline import Event
 # what the scheduler says of a pod that no node has the room for; other words are about taints and topology
 _NO_ROOM = ("Insufficient", "Too many pods")
 _RESOURCES = ("cpu_millis", "memory_bytes", "pods")
+# what is looked through in some seconds
+_WAYS_MAX = 200_000
 
 
 @dataclass
@@ -38,8 +40,8 @@ class _Room:
 def capacity(case: Case) -> Finding:
     """Hold the promise that the remaining zones have capacity for the lost pods: by arithmetic, and as it was seen.
 
-    Arithmetic: what the pods of formations and workloads on the lost nodes ask for, the largest first, each put on the
-    first node with room for it, fits into what the usable nodes of the other zones had free just before the fault.
+    Arithmetic: what the pods of formations and workloads on the lost nodes ask for fits, in one way at least, into what
+    the usable nodes of the other zones had free just before the fault.
     Seen: no such pod was still without a node for lack of resources at the deadline; where the fault ended earlier, one
     that was waiting then leaves it open. Constraints other than resources are no matter of capacity. Pods that a
     volume binds to a lost zone are left out: no other zone could take them, whatever room it has.
@@ -131,9 +133,46 @@ def _rooms(capacity_event: Event, lost_zones: Sequence[str]) -> list[_Room]:
 
 
 def _place(pods: Sequence[dict[str, Any]], rooms: Sequence[_Room]) -> list[dict[str, Any]]:
-    """Place pods by first fit, the largest first, and return those that found no room."""
+    """Place pods, and return those for which there is no room, however the others are placed.
+
+    By first fit, the largest first; where that leaves some without, all ways to place them are looked through, and then
+    those without are what first fit left. Raises Inconclusive where there are too many ways.
+    """
     largest_first = sorted(pods, key=lambda pod: (pod["memory_bytes"], pod["cpu_millis"]), reverse=True)
-    return [pod for pod in largest_first if not any(room.takes(pod) for room in rooms)]
+    before = [dict(room.free) for room in rooms]
+    homeless = [pod for pod in largest_first if not any(room.takes(pod) for room in rooms)]
+    if not homeless:
+        return []
+    needs = [tuple(_asks(pod, name) for name in _RESOURCES) for pod in largest_first]
+    numbers = _placement(needs, [tuple(free[name] for name in _RESOURCES) for free in before])
+    if numbers is None:
+        return homeless
+    for room, free in zip(rooms, before, strict=True):
+        room.free, room.placed = free, []
+    return [pod for pod, number in zip(largest_first, numbers, strict=True) if not rooms[number].takes(pod)]
+
+
+def _placement(needs: Sequence[tuple[int, ...]], free: Sequence[tuple[int, ...]]) -> list[int] | None:
+    """Return into which room each goes so that all fit, None where no way is; raises Inconclusive for too many."""
+    seen: set[tuple[int, tuple[tuple[int, ...], ...]]] = set()
+
+    def place(number: int, left: tuple[tuple[int, ...], ...]) -> list[int] | None:
+        if number == len(needs):
+            return []
+        if (number, left) in seen:
+            return None
+        seen.add((number, left))
+        if len(seen) > _WAYS_MAX:
+            raise Inconclusive("whether the lost pods fit could not be told: there are too many ways to place them")
+        for room, has in enumerate(left):
+            rest = tuple(there - asked for there, asked in zip(has, needs[number], strict=True))
+            if min(rest) >= 0:
+                others = place(number + 1, (*left[:room], rest, *left[room + 1 :]))
+                if others is not None:
+                    return [room, *others]
+        return None
+
+    return place(0, tuple(free))
 
 
 def _without_room(pods: Sequence[Event]) -> list[str]:

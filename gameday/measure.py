@@ -26,11 +26,13 @@ class Outage:
     started     intended start of the first operation that failed
     ended       when the first sustained success was answered
     failed      number of operations that failed in it
+    last_failed intended start of the last of these
     """
 
     started: float
     ended: float | None
     failed: int
+    last_failed: float
 
     @property
     def length_s(self) -> float | None:
@@ -57,7 +59,7 @@ def outages(requests: Iterable[Request], *, sustained_s: float, slow_after_s: fl
     """
     found: list[Outage] = []
     open_outage: Outage | None = None
-    last_failed = back = last = -math.inf  # when the last failed one was due, success came back, the last one was due
+    back = last = -math.inf  # when success came back, and when the last operation was due
     for request in sorted(requests, key=lambda item: item.intended):
         last = request.intended
         if has_failed(request, slow_after_s):
@@ -65,9 +67,10 @@ def outages(requests: Iterable[Request], *, sustained_s: float, slow_after_s: fl
                 found.append(replace(open_outage, ended=back))
                 open_outage = None
             failed = open_outage.failed + 1 if open_outage else 1
-            open_outage = Outage(open_outage.started if open_outage else request.intended, None, failed)
-            last_failed, back = request.intended, math.inf
-        elif open_outage and request.outcome == "ok" and request.intended > last_failed:
+            started = open_outage.started if open_outage else request.intended
+            open_outage = Outage(started, None, failed, last_failed=request.intended)
+            back = math.inf
+        elif open_outage and request.outcome == "ok" and request.intended > open_outage.last_failed:
             back = min(back, request.ended)
     if open_outage:
         found.append(replace(open_outage, ended=back if last - back >= sustained_s else None))
@@ -87,12 +90,14 @@ def first_sustained(
     sustained_s: float,
     slow_after_s: float,
     well: Callable[[Sequence[Request], tuple[float, float]], bool] = lambda own, window: True,  # noqa: ARG005
+    lasting: Callable[[float], bool] = lambda begin: True,  # noqa: ARG005
 ) -> float | None:
     """Return when the first success was answered after which nothing failed for `sustained_s`, None until `end`.
 
     Looked for from `begin` on among `requests`, ordered by their intended start. The operations that were due in the
-    window that begins there must not have failed in the sense of `outages`, one at least must have succeeded, and they
-    and the window must be `well`.
+    window that begins there must not have failed in the sense of `outages`, one at least must have succeeded, they
+    and the window must be `well`, and what came after that beginning must be `lasting`: ten good seconds before
+    something breaks are no recovery.
     """
     due = [request.intended for request in requests]
     last = min([end, *due[-1:]])
@@ -101,12 +106,26 @@ def first_sustained(
         own = requests[bisect_left(due, window[0]) : bisect_left(due, window[1])]
         failed = [request.intended for request in own if has_failed(request, slow_after_s)]
         answered = [request.ended for request in own if request.outcome == "ok"]
-        if answered and not failed and well(own, window):
+        if answered and not failed and well(own, window) and lasting(begin):
             return min(answered)
         # no window that holds the last failure can be the one; without any, the next arrival begins another
         following = bisect_right(due, max([begin, *failed]))
         begin = due[following] if following < len(due) else last
     return None
+
+
+def longest_failing_s(requests: Iterable[Request], *, sustained_s: float, slow_after_s: float) -> float:
+    """Return the longest time from the first to the last failed operation of one outage, in seconds; 0 without any.
+
+    Unlike an outage's length it is known also where success had no time to be sustained again.
+    """
+    found = outages(requests, sustained_s=sustained_s, slow_after_s=slow_after_s)
+    return max((outage.last_failed - outage.started for outage in found), default=0.0)
+
+
+def start_delays_s(requests: Iterable[Request]) -> list[float]:
+    """Return by how much each operation was sent later than it was due, in seconds: the load's own doing."""
+    return [request.started - request.intended for request in requests]
 
 
 def progress(looks: Sequence[tuple[float, int]], begin: float, end: float) -> tuple[int, float] | None:

@@ -307,6 +307,36 @@ def test_no_customer_step_is_held_only_if_every_engine_recovered(tmp_path: Path,
     assert [name for name, moment in recovered.items() if moment is None] == [engine]
 
 
+@pytest.mark.parametrize("latency_s", [None, 0.9])
+def test_a_recovery_that_does_not_last_is_none(tmp_path: Path, latency_s: float | None) -> None:
+    """Ten good seconds after the zone returned, and then failures or answers many times slower until the load ends."""
+    run = SyntheticRun(tmp_path / "run", "S5.customer")
+    run.prolong(HEALED_S)
+    if latency_s is None:
+        run.fail(HEALED_S + 12, 240)
+    else:
+        run.slow(HEALED_S + 12, 240, latency_s)
+    verdict = run.judged()
+    assert verdict.verdict == "broken"
+    assert verdict.reason == "Mds did not recover within 120.0 s."
+
+
+@pytest.mark.parametrize(("promise", "zones"), [("S5.mds.one-zone", 1), ("S5.mds.two-zones", 2), ("S5.customer", 1)])
+@pytest.mark.parametrize(("begin_s", "length_s"), [(40, 2.3), (40, 1.9), (40, 6.0), (10, 2.3)])
+def test_a_load_that_was_late_itself_says_nothing_of_latency(
+    tmp_path: Path, promise: str, zones: int, begin_s: float, length_s: float
+) -> None:
+    """What it sent too late is not the service's; up to two seconds, once, change little."""
+    run = SyntheticRun(tmp_path / "run", promise, ("zone-a", "zone-b")[:zones])
+    if zones > 1:
+        run.fail(INJECTING_S, HEALED_S)
+    begin, end = BEGAN_MONO + begin_s, BEGAN_MONO + begin_s + length_s
+    run.alter(begin_s, begin_s + length_s, lambda one: replace(one, started=end, ended=one.ended - one.intended + end))
+    verdict = run.judged()
+    assert verdict.verdict == "inconclusive" if length_s > 2 else verdict.verdict == "held", (begin, verdict.reason)
+    assert length_s < 2 or "was itself late in the " + ("fault" if begin_s > 30 else "baseline") in verdict.reason
+
+
 @pytest.mark.parametrize(("engine", "word"), [("presto", "held"), ("spark", "inconclusive")])
 def test_each_engine_is_slow_by_its_own_limit(tmp_path: Path, engine: str, word: str) -> None:
     """Queries of Presto that always take 1.5 s are well; operations of Spark that do are no recovery."""

@@ -225,6 +225,17 @@ def test_a_service_that_is_back_before_any_zone_breaks_until(tmp_path: Path) -> 
     assert "from 20 s after both zones were lost" in verdict.reason
 
 
+def test_a_calm_time_counts_wherever_it_begins(tmp_path: Path) -> None:
+    """Each slice has something that fails, and between those are sixteen seconds without impact."""
+    run = SyntheticRun(tmp_path / "run", "S5.mds.until", TWO)
+    for begin_s, end_s in ((INJECTING_S, 33), (49, 53), (69, HEALED_S)):
+        impacted(run, begin_s, end_s)
+    verdict = run.judged()
+    assert verdict.figure.startswith("4 of 4 slices")
+    assert verdict.verdict == "broken"
+    assert "clients saw no impact from 2 s after both zones were lost" in verdict.reason.lower()
+
+
 def lasting(run: SyntheticRun, load_end_s: float) -> None:
     """Let the load last longer, with impact to its end."""
     run.requests += [

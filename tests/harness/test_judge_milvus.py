@@ -208,6 +208,19 @@ def test_all_must_be_as_before_by_the_deadline(inflight: SyntheticRun, how: str,
     assert word == "held" or "not as before within 120.0 s" in verdict.reason
 
 
+@pytest.mark.parametrize("how", ["fails", "is slow"])
+def test_ten_good_seconds_before_it_breaks_are_not_as_before(inflight: SyntheticRun, how: str) -> None:
+    """From when all is as before it stays so for as long as the zone is lost."""
+    inflight.prolong(160)
+    if how == "fails":
+        inflight.fail(INJECTING_S + 12, 160, engine="milvus")
+    else:
+        inflight.slow(INJECTING_S + 12, 160, 0.36, engine="milvus")
+    verdict = inflight.judged()
+    assert verdict.verdict == "broken"
+    assert "not as before within 120.0 s" in verdict.reason
+
+
 def test_a_zone_that_returns_too_early_leaves_it_open(inflight: SyntheticRun) -> None:
     """Before all was as before."""
     inflight.fail(INJECTING_S, HEALING_S - 9, engine="milvus")

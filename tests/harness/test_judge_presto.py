@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from builders import BEGAN_MONO, HEALING_S, INJECTING_S, SyntheticRun
+from builders import BEGAN_MONO, HEALING_S, IN_EFFECT_S, INJECTING_S, SyntheticRun
 
 DEADLINE_S, FAILS_WITHIN_S, SUSTAINED_S = 120, 60, 10
 
@@ -40,7 +40,7 @@ def test_a_query_in_flight_must_fail_in_time(presto: SyntheticRun, after_s: floa
     assert presto.judged().verdict == word
 
 
-@pytest.mark.parametrize("ended_s", [31.0, 70.0])
+@pytest.mark.parametrize("ended_s", [IN_EFFECT_S + 0.1, 70.0])
 def test_a_query_in_flight_that_succeeded_breaks_it(presto: SyntheticRun, ended_s: float) -> None:
     """Whenever it did, and also beside others that failed."""
     presto.long_query("query-2", 22, ended_s, "succeeded")
@@ -48,6 +48,26 @@ def test_a_query_in_flight_that_succeeded_breaks_it(presto: SyntheticRun, ended_
     assert verdict.verdict == "broken"
     assert "query-2 was in flight and succeeded all the same" in verdict.reason
     assert verdict.figure.startswith("1 of 2 queries in flight failed after 21.3 s")
+
+
+def test_a_query_that_was_answered_while_the_zone_was_going_was_not_in_flight(presto: SyntheticRun) -> None:
+    """Its worker may still have been there."""
+    presto.long_query("query-2", 22, IN_EFFECT_S - 0.1, "succeeded")
+    verdict = presto.judged()
+    assert verdict.verdict == "held", verdict.reason
+    assert verdict.figure.startswith("1 of 1 queries in flight failed")
+
+
+def test_queries_that_fail_again_after_ten_good_seconds_do_not_work(presto: SyntheticRun) -> None:
+    """While the zone is lost; a single one that fails later is no outage."""
+    presto.prolong(160)
+    presto.fail(100, 101, count=1, engine="presto")
+    assert presto.judged().verdict == "held"
+    presto.folder = presto.folder.with_name("again")
+    presto.fail(INJECTING_S + 40, 160, engine="presto")
+    verdict = presto.judged()
+    assert verdict.verdict == "broken"
+    assert "ueries did not work again" in verdict.reason
 
 
 @pytest.mark.parametrize(("nodes", "word"), [(2, "inconclusive"), (3, "broken")])

@@ -92,6 +92,15 @@ def test_a_job_that_fails_again_breaks_it(driver: SyntheticRun) -> None:
     assert "job-driver did not succeed when it was run again" in verdict.reason
 
 
+def test_a_job_whose_second_run_was_not_awaited_leaves_it_open(driver: SyntheticRun) -> None:
+    """That the harness went on without it says nothing of how it would have ended."""
+    begin_s = INJECTING_S + 40
+    driver.job("reference-2", begin_s, begin_s + 20, kind="reference", state="unfinished", result=None)
+    verdict = driver.judged()
+    assert verdict.verdict == "inconclusive"
+    assert "job-driver did not succeed when it was run again" in verdict.reason
+
+
 def test_a_reference_is_no_job_of_the_promise(driver: SyntheticRun) -> None:
     """One that was in flight in the lost zone is not held to fail."""
     driver.job("reference-2", 5, 60, kind="reference")

@@ -63,6 +63,18 @@ def test_a_job_elsewhere_must_succeed_without_a_failed_task(
     assert "ob job-elsewhere" in verdict.reason
 
 
+@pytest.mark.parametrize(("before", "word"), [(1, "held"), (0, "broken"), (None, "inconclusive")])
+def test_a_task_that_failed_before_the_fault_is_no_impact_of_it(
+    elsewhere: SyntheticRun, before: int | None, word: str
+) -> None:
+    """One failed in all; without a look before the fault nobody knows when."""
+    for number, step in enumerate(elsewhere.workloads):
+        if step.workload == "job-elsewhere" and "failed_tasks" in step.details:
+            failed = before if step.mono < BEGAN_MONO + INJECTING_S else 1
+            elsewhere.workloads[number] = replace(step, details={**step.details, "failed_tasks": failed})
+    assert elsewhere.judged().verdict == word
+
+
 @pytest.mark.parametrize(
     ("at_s", "fields", "word"),
     [

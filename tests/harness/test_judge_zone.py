@@ -82,6 +82,20 @@ def test_capacity_places_the_largest_pods_first(capacity: SyntheticRun) -> None:
     assert verdict.evidence["placed"] == {"eu-zone-b": ["l-1", "s-1"], "eu-zone-c": ["mds-zone-a", "s-2"]}
 
 
+def test_capacity_is_there_if_any_way_to_place_the_pods_is(capacity: SyntheticRun) -> None:
+    """Twice 256 + 192 + 192 MiB is what two nodes have; with both large ones on one node the last has no room."""
+    lost = next(pod for pod in event(capacity, "capacity")["assigned"] if pod["name"] == "mds-zone-a")
+    lost["memory_bytes"] = 256 * MIB
+    for name, memory_mib in (("l-2", 256), ("s-1", 192), ("s-2", 192), ("s-3", 192), ("s-4", 192)):
+        assign(capacity, name, "zone-a", memory_mib, formation="other")
+    verdict = capacity.judged()
+    assert verdict.verdict == "held", verdict.reason
+    assert sorted(len(pods) for pods in verdict.evidence["placed"].values()) == [3, 3]
+    assign(capacity, "s-5", "zone-a", 1, formation="other")
+    capacity.folder = capacity.folder.with_name("again")
+    assert capacity.judged().verdict == "broken"
+
+
 def test_capacity_leaves_out_what_never_moves(capacity: SyntheticRun) -> None:
     """Pods of DaemonSets are lost with their node, and pods of no formation are not promised."""
     assign(capacity, "router", "zone-a", 900, formation="mds", daemon=True)

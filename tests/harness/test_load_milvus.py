@@ -9,12 +9,13 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from builders import BEGAN_MONO, INJECTING_S, LOAD_END_S, SyntheticRun
+from builders import BEGAN_MONO, INJECTING_S, LOAD_END_S, SyntheticRun, project_contract
 from milvus_lab import GROUP, Door, MilvusLab
 
 from gameday.errors import HarnessError
 from gameday.judge import Verdict
 from gameday.records import LedgerEntry, ReadBack, read_ledger, read_requests, read_workloads
+from loadgen.milvus_long import PATIENCE_S
 from loadgen.milvus_readback import drop_collections, read_back_milvus
 from loadgen.process import Load
 from loadgen.schedule import ARRIVALS_PER_S, declared_rates
@@ -194,3 +195,8 @@ def judged_with(folder: Path, ledger: list[LedgerEntry], found: list[ReadBack]) 
     run.ledger = [replace(one, mono=BEGAN_MONO + INJECTING_S) for one in ledger]
     run.read_back = [replace(one, mono=BEGAN_MONO + LOAD_END_S + 1) for one in found]
     return run.judged()
+
+
+def test_a_client_waits_longer_than_a_search_may_take_to_fail() -> None:
+    """Or a search that nobody fails would end by its client's own deadline, and in time."""
+    assert project_contract().workloads.fails_within_s < PATIENCE_S
