@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import random
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from itertools import cycle
 
 import gevent
 import grpc
@@ -37,6 +38,10 @@ _PREPARE_TIMEOUT_S = 60.0
 # (https://github.com/grpc/grpc/blob/master/doc/connection-backoff.md): after a minute without Milvus it comes back
 # up to a minute after Milvus did, and what is measured is when Milvus did.
 _RECONNECT_MS = 2000
+# Many clients are on all replicas; one alone would say nothing of any replica but its own. A load balancer gives each
+# replica as many connections as the others, so that of seven, used in turn, each of three has two at least; and each
+# operation of the cycle, which has eight, comes to all of them.
+CONNECTIONS = 7
 
 # Calls wait side by side, as everything of a load does. Each occupies a thread of gevent's pool until it is answered,
 # and with the usual ten of them the eleventh would wait for another's answer.
@@ -83,13 +88,15 @@ class MilvusClients:
         self._random = random.Random(run)  # noqa: S311 - which question is asked is no secret
         self._known = Known.made(7)
         self._rows = self._partitions = 0
-        self._connected: MilvusClient | None = None
+        self._connected: Iterator[MilvusClient] = iter(())
 
     @property
     def _client(self) -> MilvusClient:
-        if self._connected is None:
+        """The client whose turn it is."""
+        client = next(self._connected, None)
+        if client is None:
             raise HarnessError("the load of Milvus was not prepared")
-        return self._connected
+        return client
 
     def prepare(self) -> None:
         """Make the collections, fill the one that is searched, and wait until the long searches are in flight.
@@ -97,8 +104,13 @@ class MilvusClients:
         Raises HarnessError where Milvus does not let us, DeadlinePassed where they are not.
         """
         try:
-            options = {"grpc.max_reconnect_backoff_ms": _RECONNECT_MS}
-            self._connected = MilvusClient(self._base_url, timeout=_PREPARE_TIMEOUT_S, grpc_options=options)
+            # without a pool of its own a client would share the connection of the one before
+            options = {"grpc.max_reconnect_backoff_ms": _RECONNECT_MS, "grpc.use_local_subchannel_pool": 1}
+            clients = [
+                MilvusClient(self._base_url, timeout=_PREPARE_TIMEOUT_S, grpc_options=options, dedicated=True)
+                for _ in range(CONNECTIONS)
+            ]
+            self._connected = cycle(clients)
             for name in (self.searched, self.growing):
                 self._client.create_collection(name, dimension=DIMENSION, metric_type="L2", consistency_level="Strong")
             rows = [{"id": key, "vector": vector} for key, vector in enumerate(self._known.vectors)]

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+from itertools import cycle
 from pathlib import Path
 
 import httpx
@@ -148,10 +149,13 @@ def eventually(what: str, check: Callable[[], bool]) -> None:
 
 
 class Door:
-    """A port that leads to another, until it is slammed; then whoever tries to enter is noted and sent away."""
+    """A port that leads to others, one connection after the other, until it is slammed.
 
-    def __init__(self, port: int) -> None:
-        self._to = ("127.0.0.1", port)
+    Then whoever tries to enter is noted and sent away.
+    """
+
+    def __init__(self, *ports: int) -> None:
+        self._to = cycle(("127.0.0.1", port) for port in ports)
         self._listening = socket.create_server(("127.0.0.1", 0))
         self.port = int(self._listening.getsockname()[1])
         self.tried: list[float] = []
@@ -179,7 +183,7 @@ class Door:
                     self.tried.append(time.monotonic())
                     client.close()
                     continue
-                ends = [client, socket.create_connection(self._to)]
+                ends = [client, socket.create_connection(next(self._to))]
                 self._through += ends
                 for source, sink in (ends, ends[::-1]):
                     threading.Thread(target=self._hand_on, args=(source, sink), daemon=True).start()

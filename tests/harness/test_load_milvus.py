@@ -5,7 +5,6 @@ from __future__ import annotations
 import signal
 import time
 from dataclasses import replace
-from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -15,6 +14,7 @@ from milvus_lab import GROUP, Door, MilvusLab
 from gameday.errors import HarnessError
 from gameday.judge import Verdict
 from gameday.records import LedgerEntry, ReadBack, read_ledger, read_requests, read_workloads
+from loadgen.milvus import CONNECTIONS
 from loadgen.milvus_long import PATIENCE_S
 from loadgen.milvus_readback import drop_collections, read_back_milvus
 from loadgen.process import Load
@@ -110,7 +110,7 @@ def test_long_searches_are_in_flight_and_fail_with_their_replica(lab: MilvusLab,
 
 
 def test_a_client_that_is_refused_comes_again_every_two_seconds(lab: MilvusLab, tmp_path: Path) -> None:
-    """After ten seconds without Milvus it tries as often as at first."""
+    """After ten seconds without Milvus each tries as often as at first."""
     door = Door(lab.ports["one"])
     address, options = f"http://127.0.0.1:{door.port}", ["--long-searches", "0"]
     load = Load("milvus", address, tmp_path, arrivals_per_s=ARRIVALS_PER_S["milvus"], options=options)
@@ -119,13 +119,41 @@ def test_a_client_that_is_refused_comes_again_every_two_seconds(lab: MilvusLab, 
         load.wait_ready(60)
         door.slam()
         time.sleep(12)
+        late = [moment for moment in door.tried if moment > door.tried[-1] - 6]
         door.close()
     finally:
         load.stop(20)
-    gaps = [after - before for before, after in pairwise(door.tried)]
     # by itself the fifth attempt would come 4.1 s after the fourth, and the next 6.6 s later, give or take a fifth
-    assert len(gaps) > 3
-    assert max(gaps) < 3.0, gaps
+    assert len(late) > 1.5 * CONNECTIONS, door.tried
+
+
+REFUSES = """
+from lakehouse.milvus.engine import failed
+from lakehouse.milvus.servicer import ReplicaServicer
+ReplicaServicer.CreatePartition = lambda self, request, context: failed("CreatePartition", "no partition today")
+"""
+
+
+def test_the_load_sees_every_replica(lab: MilvusLab, tmp_path: Path) -> None:
+    """Behind a load balancer, one that makes no partitions fails as many of them as it is given."""
+    lab.replica("refuses", sabotage=REFUSES, flush_seconds="3600")
+    lab.await_replica("refuses")
+    door = Door(lab.ports["one"], lab.ports["refuses"])
+    address, options = f"http://127.0.0.1:{door.port}", ["--long-searches", "0"]
+    load = Load("milvus", address, tmp_path, arrivals_per_s=10, options=options)
+    load.start()
+    try:
+        load.wait_ready(60)
+        time.sleep(12)
+    finally:
+        load.stop(20)
+        door.close()
+        lab.end("refuses")
+    made = [one for one in read_requests(tmp_path) if one.operation == "create_partition"]
+    refused = [one for one in made if "no partition today" in (one.error or "")]
+    assert len(made) > 8
+    # the load balancer gave it every second connection
+    assert len(refused) / len(made) == pytest.approx(CONNECTIONS // 2 / CONNECTIONS, abs=0.1)
 
 
 LIES = """
