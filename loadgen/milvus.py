@@ -34,10 +34,6 @@ _LIMIT = 10
 RECALL_MIN = 0.95
 _TIMEOUT_S = 10.0
 _PREPARE_TIMEOUT_S = 60.0
-# A client that was refused tries again later and later, by itself up to 120 s apart
-# (https://github.com/grpc/grpc/blob/master/doc/connection-backoff.md): after a minute without Milvus it comes back
-# up to a minute after Milvus did, and what is measured is when Milvus did.
-_RECONNECT_MS = 2000
 # Many clients are on all replicas; one alone would say nothing of any replica but its own. A load balancer gives each
 # replica as many connections as the others, so that of seven, used in turn, each of three has two at least; and each
 # operation of the cycle, which has eight, comes to all of them.
@@ -104,8 +100,11 @@ class MilvusClients:
         Raises HarnessError where Milvus does not let us, DeadlinePassed where they are not.
         """
         try:
-            # without a pool of its own a client would share the connection of the one before
-            options = {"grpc.max_reconnect_backoff_ms": _RECONNECT_MS, "grpc.use_local_subchannel_pool": 1}
+            # Without a pool of its own a client shares its connection with the others, and when pymilvus connects anew
+            # after a refusal, how long gRPC waits until it tries: up to 120 s after many
+            # (https://github.com/grpc/grpc/blob/master/doc/connection-backoff.md). After a minute without Milvus it
+            # would come back up to a minute after Milvus did, and what is measured is when Milvus did.
+            options = {"grpc.use_local_subchannel_pool": 1}
             clients = [
                 MilvusClient(self._base_url, timeout=_PREPARE_TIMEOUT_S, grpc_options=options, dedicated=True)
                 for _ in range(CONNECTIONS)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import time
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,6 @@ from milvus_lab import GROUP, Door, MilvusLab
 from gameday.errors import HarnessError
 from gameday.judge import Verdict
 from gameday.records import LedgerEntry, ReadBack, read_ledger, read_requests, read_workloads
-from loadgen.milvus import CONNECTIONS
 from loadgen.milvus_long import PATIENCE_S
 from loadgen.milvus_readback import drop_collections, read_back_milvus
 from loadgen.process import Load
@@ -109,7 +109,7 @@ def test_long_searches_are_in_flight_and_fail_with_their_replica(lab: MilvusLab,
         assert 0 <= one.last.mono - killed < 2
 
 
-def test_a_client_that_is_refused_comes_again_every_two_seconds(lab: MilvusLab, tmp_path: Path) -> None:
+def test_clients_that_are_refused_come_again_soon(lab: MilvusLab, tmp_path: Path) -> None:
     """After ten seconds without Milvus each tries as often as at first."""
     door = Door(lab.ports["one"])
     address, options = f"http://127.0.0.1:{door.port}", ["--long-searches", "0"]
@@ -123,8 +123,9 @@ def test_a_client_that_is_refused_comes_again_every_two_seconds(lab: MilvusLab, 
         door.close()
     finally:
         load.stop(20)
-    # by itself the fifth attempt would come 4.1 s after the fourth, and the next 6.6 s later, give or take a fifth
-    assert len(late) > 1.5 * CONNECTIONS, door.tried
+    # gRPC's fifth attempt would come 4.1 s after the fourth, and the next 6.6 s later, give or take a fifth
+    assert len(late) > 12, door.tried
+    assert max(after - before for before, after in pairwise(late)) < 2, door.tried
 
 
 REFUSES = """
@@ -152,8 +153,8 @@ def test_the_load_sees_every_replica(lab: MilvusLab, tmp_path: Path) -> None:
     made = [one for one in read_requests(tmp_path) if one.operation == "create_partition"]
     refused = [one for one in made if "no partition today" in (one.error or "")]
     assert len(made) > 8
-    # the load balancer gave it every second connection
-    assert len(refused) / len(made) == pytest.approx(CONNECTIONS // 2 / CONNECTIONS, abs=0.1)
+    # the load balancer gave it every second connection, three of seven
+    assert 0.3 < len(refused) / len(made) < 0.6
 
 
 LIES = """
