@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from kubernetes.client.exceptions import ApiException
+from urllib3.exceptions import HTTPError
 
 from faults.kinds import Fault
 from faults.undo import Undo, forget, outstanding, remember
@@ -112,8 +113,9 @@ def _prove_again(session: Session, kind: Fault, undo: Undo) -> None:
     fields = {"fault": undo.fault, "fault_id": undo.fault_id, "zones": undo.zones, "nodes": undo.nodes}
     try:
         proof = kind.in_effect(session, undo.zones)
-    except ApiException as error:
-        session.timeline.append("fault.lapsed", "fault", **fields, seen=f"no proof: {error.reason}")
+    except (ApiException, HTTPError) as error:
+        seen = error.reason if isinstance(error, ApiException) else error
+        session.timeline.append("fault.lapsed", "fault", **fields, seen=f"no proof: {seen}")
         return
     if proof:
         session.timeline.append("fault.still_in_effect", "fault", **fields, proof=proof)

@@ -9,18 +9,23 @@ from datetime import UTC, datetime
 from typing import Any
 
 import click
+from kubernetes.client import ApiException
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
+from urllib3.exceptions import HTTPError
 
 from gameday.cli_cluster import region_option
 from gameday.cli_errors import ChaosGroup, says_errors
 from gameday.engine import find_engine
-from gameday.errors import ExitCode, HarnessError, UsageError, worst
+from gameday.errors import ChaosError, ExitCode, HarnessError, UsageError, worst
 from gameday.regions import alone_in, region_named
 from lakehouse.backups.backup import Backup, Kind, Verification, too_old
 from lakehouse.backups.kinds import KINDS, kinds_of
 
+# by which a backup could not be looked at; the client of Kubernetes has two of its own
+_UNSEEN = (ChaosError, ApiException, HTTPError)
+_UNVERIFIED = "not verified"
 _UNITS = ("B", "KiB", "MiB", "GiB")
 _KIBI = 1024.0
 
@@ -95,22 +100,16 @@ def verify(chosen: tuple[str, ...], region: str, *, every: bool, as_json: bool) 
     at.
     """
     results: list[dict[str, Any]] = []
-    codes: list[ExitCode] = []
     with alone_in(region_named(region)):
         for kind in _chosen(region, chosen):
-            try:
-                results += _verified(kind, every=every)
-            except HarnessError as error:
-                results.append(_result(kind, None, Verification("nothing", (f"it was not verified: {error}",)), 0.0))
-                codes.append(ExitCode.HARNESS_ERROR)
+            results += _verified(kind, every=every)
     bad = [result for result in results if result["problems"]]
     if as_json:
         click.echo(json.dumps(results, indent=2))
     else:
         _show(results)
         click.echo(f"{len(results) - len(bad)} of {len(results)} backups can be restored and are in time")
-    broken = ExitCode.BROKEN if len(bad) > len(codes) else ExitCode.HELD
-    raise click.exceptions.Exit(int(worst([*codes, broken])))
+    raise click.exceptions.Exit(int(worst([_code(result) for result in results])))
 
 
 def _chosen(region: str, names: Sequence[str]) -> list[Kind]:
@@ -168,8 +167,11 @@ def _as_json(kind: Kind, listed: Sequence[Backup], wall: float) -> dict[str, Any
 
 
 def _verified(kind: Kind, *, every: bool) -> list[dict[str, Any]]:
-    """Verify the newest backup of a kind, or all; a missing one is a result as well."""
-    listed = _listed(kind)
+    """Verify the newest backup of a kind, or all; a missing one is a result as well, and one not looked at is too."""
+    try:
+        listed = _listed(kind)
+    except _UNSEEN as error:
+        return [_result(kind, None, _not_verified(error), 0.0)]
     late = _late(kind, listed, time.time())
     if not listed:
         return [_result(kind, None, Verification("nothing", (str(late),)), 0.0)]
@@ -179,11 +181,28 @@ def _verified(kind: Kind, *, every: bool) -> list[dict[str, Any]]:
     for one in chosen:
         click.echo(f"{kind.name} {one.name}: begun", err=True)
         begun = time.monotonic()
-        verification = _verify(kind, one)
+        try:
+            verification = _verify(kind, one)
+        except _UNSEEN as error:
+            # what was found of the others stands
+            verification = _not_verified(error)
         if late and one is chosen[-1]:
             verification = Verification(verification.compared, (*verification.problems, late))
         results.append(_result(kind, one, verification, time.monotonic() - begun))
     return results
+
+
+def _not_verified(error: Exception) -> Verification:
+    reason = " ".join(str(error).split()) or type(error).__name__
+    return Verification(_UNVERIFIED, (f"it was not verified: {reason}",))
+
+
+def _code(result: dict[str, Any]) -> ExitCode:
+    """Return what a result comes to: one not looked at is an error of the harness, unless it is late all the same."""
+    unseen = 1 if result["compared"] == _UNVERIFIED else 0
+    if len(result["problems"]) > unseen:
+        return ExitCode.BROKEN
+    return ExitCode.HARNESS_ERROR if unseen else ExitCode.HELD
 
 
 def _verify(kind: Kind, one: Backup) -> Verification:

@@ -19,7 +19,7 @@ from gameday.cli_results import contract_option
 from gameday.clusters import TOPOLOGY
 from gameday.contract import load_contract
 from gameday.engine import find_engine
-from gameday.errors import ChaosError, ExitCode, HarnessError, UsageError
+from gameday.errors import ExitCode, HarnessError, Refused, UsageError
 from gameday.experiment import Experiment, is_ours, load_experiment, read_document
 from gameday.paths import PROJECT
 from gameday.progress import Progress, verdict_table
@@ -60,7 +60,10 @@ def _run_ours(
     contract, topology = load_contract(contract_path), load_topology(TOPOLOGY)
     experiment = load_experiment(experiment_path, contract, topology)
     api = api_client(kubeconfig or region.kubeconfig)
-    check_opt_in(api, region.name)
+    mark = check_opt_in(api, region.name)
+    # faults reach the machines of this region on this host, whatever another kubeconfig leads to
+    if kubeconfig and check_opt_in(api_client(region.kubeconfig), region.name) != mark:
+        raise Refused(f"{kubeconfig} leads to another cluster than that of region {region.name} on this machine")
     engine = find_engine()
     known = endpoints(region, engine)
     _check_deployed(experiment, api, region)
@@ -172,8 +175,8 @@ def _heal_all(region: Region) -> tuple[list[dict[str, Any]], list[str]]:
         click.echo(f"healing {undo.fault} in {', '.join(undo.zones)} (left by {undo.run_folder})", err=True)
         try:
             heal_in(session, undo.fault, undo.zones)
-        except ChaosError as error:
-            failed.append(f"{undo.fault} in {', '.join(undo.zones)} ({error})")
+        except Exception as error:  # noqa: BLE001 - whatever keeps one from being healed, the others must not stay
+            failed.append(f"{undo.fault} in {', '.join(undo.zones)} ({error or type(error).__name__})")
         else:
             healed.append(
                 {"fault": undo.fault, "zones": undo.zones, "nodes": undo.nodes, "run_folder": undo.run_folder}

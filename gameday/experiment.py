@@ -249,6 +249,11 @@ def _check_call(path: Path, activity: _Activity) -> None:
     """Hold an activity against the function that it calls: its existence, and the names and types of arguments."""
     module, function, arguments = activity.provider.module, activity.provider.func, activity.provider.arguments
     where = f"the experiment {path}, activity {activity.name!r}, calls {module}.{function}"
+    if module.split(".")[0] not in _OURS:
+        raise UsageError(
+            f"{where}, which is none of {', '.join(_OURS)}: it might act on a cluster that did not opt in, and nothing"
+            " would undo it"
+        )
     try:
         target = getattr(importlib.import_module(module), function)
     except (ImportError, AttributeError, ValueError, TypeError) as error:
@@ -257,8 +262,7 @@ def _check_call(path: Path, activity: _Activity) -> None:
         inspect.signature(target).bind(**arguments)
     except (TypeError, ValueError) as error:
         raise UsageError(f"{where} wrongly: {error}") from error
-    if module.split(".")[0] in _OURS:
-        _check_types(where, target, arguments)
+    _check_types(where, target, arguments)
 
 
 def _check_types(where: str, target: Callable[..., Any], arguments: dict[str, Any]) -> None:

@@ -203,9 +203,12 @@ def recovered_at(case: Case, engine: str) -> float | None:
     """Return when an engine's clients had all well for as long as a recovery asks, or None.
 
     Looked for from when the first zone began to return until the deadline after it was usable, by which success must
-    have been sustained; and it must have lasted until the load ended. See `as_before_at`.
+    have been sustained; and it must have lasted until another zone began to return, which takes cores, or the load
+    ended. See `as_before_at`.
     """
-    return as_before_at(case, engine, (case.fault_end, case.recovery_deadline), lasts_until=case.observed_end)
+    others = [event.mono for event in case.run.of_kind("fault.healing") if event.mono > case.fault_end]
+    lasts_until = min([case.observed_end, *others])
+    return as_before_at(case, engine, (case.fault_end, case.recovery_deadline), lasts_until=lasts_until)
 
 
 def as_before_at(

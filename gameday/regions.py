@@ -133,8 +133,8 @@ def api_client(kubeconfig: Path) -> client.ApiClient:
         raise UsageError(f"{kubeconfig} is not a kubeconfig: {' '.join(str(error).split())}") from error
 
 
-def check_opt_in(api: client.ApiClient, region: str) -> None:
-    """Make sure that the cluster carries the opt-in mark of this region.
+def check_opt_in(api: client.ApiClient, region: str) -> str:
+    """Make sure that the cluster carries the opt-in mark of this region, and return the mark's uid: no two have one.
 
     Raises Refused where it does not, UsageError where the API server that the kubeconfig names does not answer.
     """
@@ -157,6 +157,7 @@ def check_opt_in(api: client.ApiClient, region: str) -> None:
     found = (mark.data or {}).get("region")
     if found != region:
         raise Refused(f"the cluster opted in to faults as region {found!r}, not {region!r}")
+    return str(mark.metadata.uid)
 
 
 def mark_opt_in(api: client.ApiClient, region: str) -> None:

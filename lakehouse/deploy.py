@@ -88,6 +88,7 @@ def up(
         spark_conf=spark_conf or {},
     )
     objects = {formation: render(formation, values) for formation in formations}
+    hour.keep_objects(region, {formation.name: items for formation, items in objects.items()})
     beside = (monitoring(objects), backup(formations))
     rendered = [item for items in (*objects.values(), *(render(one, values) for one in beside)) for item in items]
     _load_images(region, engine, [node.name for node in workers], _built(rendered, values))

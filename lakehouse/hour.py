@@ -6,7 +6,9 @@ from it shrinks with it. It is kept in the region's folder: backups outlive the 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from gameday.errors import HarnessError, UsageError
 from gameday.regions import Region
@@ -16,6 +18,7 @@ REAL_HOUR_S = 3600.0
 _SHORTEST_S = 30.0
 _FILE = "hour-seconds"
 _FORMATIONS = "formations"
+_OBJECTS = "objects.json"
 
 
 def declare(region: Region, hour_s: float) -> None:
@@ -36,6 +39,38 @@ def kept_formations(region: Region) -> list[str]:
     """Return the names of the formations that are deployed in a region; none where there never was one."""
     path = region.folder / _FORMATIONS
     return path.read_text().split(",") if path.exists() else []
+
+
+def keep_objects(region: Region, objects: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
+    """Keep which objects each formation consists of, by its name: what of them a backup lacks, no restore brings back.
+
+    Those of the cluster, which have no namespace, are left out.
+    """
+    names = {
+        formation: sorted(
+            f"{item['apiVersion']}/{item['kind']} {item['metadata']['namespace']}/{item['metadata']['name']}"
+            for item in items
+            if "namespace" in item["metadata"]
+        )
+        for formation, items in objects.items()
+    }
+    region.make_folder()
+    (region.folder / _OBJECTS).write_text(json.dumps(names))
+
+
+def kept_objects(region: Region, formation: str) -> list[tuple[str, str]]:
+    """Return the objects of a formation: API version and kind, as "apps/v1/Deployment", and namespace and name.
+
+    None where it was not deployed. Raises HarnessError where what is kept cannot be read.
+    """
+    path = region.folder / _OBJECTS
+    if not path.exists():
+        return []
+    try:
+        kept = json.loads(path.read_text())[formation]
+        return [(kind, name) for kind, _, name in (str(one).partition(" ") for one in kept)]
+    except (ValueError, KeyError, TypeError) as error:
+        raise HarnessError(f"{path} cannot be read: deploy {formation} anew by `chaos lakehouse up`") from error
 
 
 def declared(region: Region) -> float:

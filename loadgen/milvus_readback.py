@@ -28,7 +28,9 @@ def read_back_milvus(base_url: str, ledger: Iterable[LedgerEntry], *, deadline_s
     """
     end = time.monotonic() + deadline_s
     places = sorted({entry.place for entry in ledger})
-    return [read_place("milvus", place, partial(_items, base_url, place), end, (MilvusException,)) for place in places]
+    # what pymilvus does not put into words of its own, such as an answer that did not come in time, is gRPC's
+    again = (MilvusException, grpc.RpcError)
+    return [read_place("milvus", place, partial(_items, base_url, place), end, again) for place in places]
 
 
 def drop_collections(base_url: str, ledger: Sequence[LedgerEntry], found: Sequence[ReadBack]) -> None:

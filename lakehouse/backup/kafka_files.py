@@ -102,11 +102,28 @@ def compare(folder: Path, wanted: "dict[str, Any]", until_ms: int) -> "list[str]
                 problems.append(f"{name}/{segment} is in it and not there")
             if segment in here and digest(here[segment], copy["bytes"]) != copy["sha256"]:
                 problems.append(f"{name}/{segment} differs within its first {copy['bytes']} bytes")
+        problems += lacking(name, files, copies)
         older = [offset for file in files for offset, youngest, _ in batches(file) if youngest <= until_ms]
         # what the copy has beyond its watermark was not compared, so it does not count
         end = min(copies["end"], copies["safe"])
         if max(older, default=0) > end:
             problems.append(f"{name} ends at {end} in it, and was at {max(older)} before it was taken")
+    return problems
+
+
+def lacking(name: str, files: "list[Path]", copies: "dict[str, Any]") -> "list[str]":
+    """Return which segments that were full when a partition was copied are not in the copy to their end.
+
+    A copy ends in its newest segment, and each before that one is full.
+    """
+    problems, safe = [], min(copies["end"], copies["safe"])
+    for file in files[:-1]:
+        following, size = 0, 0
+        for following, _, size in batches(file):  # noqa: B007 - the last is wanted
+            pass
+        copied = copies["segments"].get(file.name, {"bytes": 0})["bytes"]
+        if following <= safe and copied != size:
+            problems.append(f"{name}/{file.name} has {copied} of {size} bytes in it")
     return problems
 
 

@@ -32,12 +32,13 @@ from lakehouse.backups.velero_compare import (
     archived_cluster_objects,
     cluster_objects_of,
     differences,
+    lacking_objects,
     objects_of,
 )
 from lakehouse.backups.velero_objects import SCRATCH, await_ended, delete, listed, made, patch, remove_namespace
 from lakehouse.backups.velero_volumes import ScratchVolumes, saved_volumes
 from lakehouse.formation import DATA, NAMESPACE, RUNNING, Formation
-from lakehouse.hour import declared
+from lakehouse.hour import declared, kept_objects
 from lakehouse.provider import BACKUP_BUCKET
 
 _BACKUPS = f"{BACKUP_BUCKET}/{VELERO}/backups"
@@ -111,11 +112,11 @@ class VeleroBackups:
         return problem
 
     def _lacking_parts(self, listing: bytes) -> str | None:
-        """Tell which Deployments and StatefulSets were not there when it was taken, as after an accident."""
-        listed = json.loads(gzip.decompress(listing))
-        there = {name for kind in RUNNING for name in listed.get(f"apps/v1/{kind}", [])}
-        lacking = sorted(part for part in self.formation.parts if f"{NAMESPACE}/{part}" not in there)
-        return f"{', '.join(lacking)} is not in it" if lacking else None
+        """Tell which objects of the formation were not there when it was taken, as after an accident.
+
+        What the formation has now is no measure: it may lack the same, and would be restored from this.
+        """
+        return lacking_objects(kept_objects(self.region, self.formation.name), json.loads(gzip.decompress(listing)))
 
     def _lacking_volumes(self, archive: bytes) -> str | None:
         saved = {

@@ -110,18 +110,21 @@ def test_a_truncated_backup_is_named(lakehouse: Lakehouse, stored: S3FileSystem)
 
 
 def test_a_backup_that_misses_a_secret_is_named(lakehouse: Lakehouse) -> None:
-    """It was taken while the Secret was not there."""
+    """It was taken while the Secret was not there, and is no good whether or not it is there now."""
     core = _core(lakehouse)
     secret = core.read_namespaced_secret(MDS.name, NAMESPACE)
     core.delete_namespaced_secret(MDS.name, NAMESPACE)
     try:
-        take(lakehouse, "velero-mds")
+        ran = chaos("backup", "take", "--region", lakehouse.region.name, "velero-mds")
+        assert ran.code == ExitCode.HARNESS_ERROR, ran.said
+        assert f"of no use: Secret {MDS.name} is not in it" in ran.stderr
+        code, results = verify(lakehouse, "velero-mds")
     finally:
         secret.metadata.resource_version = secret.metadata.uid = None
         core.create_namespaced_secret(NAMESPACE, secret)
-    code, results = verify(lakehouse, "velero-mds")
     assert code == ExitCode.BROKEN
-    assert results["velero-mds"]["problems"] == [f"Secret {MDS.name} is missing"]
+    assert results["velero-mds"]["problems"] == [f"Secret {MDS.name} is not in it"]
+    assert verify(lakehouse, "velero-mds")[0] == ExitCode.BROKEN
     take(lakehouse, "velero-mds")
     assert verify(lakehouse, "velero-mds")[0] == ExitCode.HELD
 

@@ -13,7 +13,7 @@ from lab import EXPERIMENTS, Lakehouse, catalogue_of, chaos, run_in_pods
 
 from gameday.engine import find_engine
 from gameday.errors import ExitCode
-from gameday.regions import api_client, region_named
+from gameday.regions import OPT_IN, api_client, mark_opt_in, region_named
 from gameday.waiting import wait_until
 from probes.cluster import NAMESPACE
 
@@ -144,13 +144,23 @@ def test_an_experiment_on_an_engine_that_is_not_deployed_is_refused(mds_alone: L
     assert not (tmp_path / "runs").exists()
 
 
-def test_a_second_region_comes_beside_the_first_and_goes_without_a_trace(mds_alone: Lakehouse) -> None:
+def test_a_second_region_comes_beside_the_first_and_goes_without_a_trace(mds_alone: Lakehouse, tmp_path: Path) -> None:
     """Regions do not see each other, and `down` leaves no container, network, volume or file of its own."""
     engine, second = mds_alone.engine, region_named("second")
     before = {item.name: item.pid for item in mds_alone.region.nodes(engine)}
     volumes = set(engine.call("volume", "ls", "--quiet").split())
     _chaos("cluster", "up", "--region", second.name)
     assert len(second.nodes(engine)) == len(before)
+    # a kubeconfig by which another cluster would be watched than is broken
+    api = api_client(second.kubeconfig)
+    CoreV1Api(api).delete_namespaced_config_map(OPT_IN, "kube-system")
+    mark_opt_in(api, mds_alone.region.name)
+    experiment, runs = str(EXPERIMENTS["zone-with-neither"]), tmp_path / "runs"
+    region = ("--region", mds_alone.region.name, "--runs", str(runs))
+    ran = chaos("run", *region, "--kubeconfig", str(second.kubeconfig), experiment)
+    assert ran.code == ExitCode.USAGE, ran.said
+    assert "leads to another cluster than that of region" in ran.stderr
+    assert not runs.exists()
     _chaos("cluster", "down", "--region", second.name)
     assert second.nodes(engine) == []
     assert not engine.succeeds("network", "inspect", second.network)

@@ -13,14 +13,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.cimpl import NewTopic
 from milvus_lab import GROUP, MilvusLab, eventually
 
 from lakehouse.backup import kafka_files
-from lakehouse.milvus.log import Log
+from lakehouse.milvus.log import Log, LogError
 
 pytestmark = GROUP
 
 TOPIC, PARTITION = "copied", "copied-0"
+ROLLED = "rolled"
 WRITTEN = 30
 
 
@@ -135,6 +138,60 @@ def test_a_damaged_copy_is_named(copied: Copied, damage: Callable[[Copied], None
     """By the partition, and what is wrong with it."""
     damage(copied)
     assert any(said in problem for problem in copied.problems()), copied.problems()
+
+
+@pytest.fixture(scope="module")
+def rolled(lab: MilvusLab) -> Log:
+    """Return a log of segments of one MiB, the least that Kafka takes, with three and a half of them written."""
+    address = f"127.0.0.1:{lab.ports['kafka']}"
+    topic = NewTopic(ROLLED, num_partitions=1, replication_factor=1, config={"segment.bytes": str(2**20)})
+    # kept: one that goes takes what it was asked with it
+    admin = AdminClient({"bootstrap.servers": address})
+    admin.create_topics([topic])[ROLLED].result(timeout=30)
+    made = Log(address, ROLLED)
+    eventually("the topic to have a leader", lambda: _ends(made))
+    return made
+
+
+def _ends(one: Log) -> bool:
+    try:
+        return one.end() >= 0
+    except LogError:
+        return False
+
+
+def _halve(segment: Path) -> None:
+    segment.write_bytes(segment.read_bytes()[: segment.stat().st_size // 2])
+
+
+@pytest.mark.parametrize("number", [0, 1])
+@pytest.mark.parametrize(
+    "damage",
+    [_halve, lambda segment: segment.write_bytes(b""), Path.unlink, lambda segment: segment.write_bytes(b"\x00" * 99)],
+    ids=["cut in half", "emptied", "missing", "another header"],
+)
+def test_damage_of_an_older_segment_is_named(
+    lab: MilvusLab, rolled: Log, tmp_path: Path, number: int, damage: Callable[[Path], object]
+) -> None:
+    """The newest says how far a copy goes, and nothing of those before it."""
+    living, copy, partition = lab.folder / "kafka", tmp_path / "kafka", f"{ROLLED}-0"
+    while len(list((living / partition).glob("*.log"))) < 4:
+        last = rolled.append("insert", b"x" * 300_000, 1, "one")
+    last = rolled.append("insert", b"x", 1, "last")
+    eventually("the watermark to be written down", lambda: kafka_files.watermarks(living).get(partition) == last + 1)
+    time.sleep(0.01)
+    begun_ms = int(time.time() * 1000)
+    shutil.copytree(living, copy)
+
+    def problems() -> list[str]:
+        wanted = {partition: program("describe", str(copy))[partition]}
+        return [one for one in program("compare", str(living), json.dumps(wanted), str(begun_ms)) if ROLLED in one]
+
+    assert problems() == []
+    segment = sorted((copy / partition).glob("*.log"))[number]
+    damage(segment)
+    (problem,) = problems()
+    assert problem.startswith(f"{partition}/{segment.name} has ")
 
 
 def test_a_segment_that_the_broker_does_not_have_is_named(copied: Copied) -> None:

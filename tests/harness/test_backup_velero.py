@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import copy
 import gzip
+from pathlib import Path
 from typing import Any
 
 import pytest
 from formation_values import VALUES
 from mds_lab import program
 
+from gameday.errors import HarnessError
+from gameday.regions import region_named
+from lakehouse import hour
 from lakehouse.backup_formation import schedule_name, template
 from lakehouse.backups.velero import whole
-from lakehouse.backups.velero_compare import Objects, comparable, differences
-from lakehouse.formation import DATA, render
+from lakehouse.backups.velero_compare import Objects, comparable, differences, lacking_objects
+from lakehouse.formation import DATA, NAMESPACE, render
 from lakehouse.formations import FORMATIONS
 from lakehouse.mds_formation import MDS
 from lakehouse.milvus_formation import MILVUS
@@ -94,6 +98,26 @@ def test_replicas_are_no_difference_and_templates_are() -> None:
     assert differences(one, two) == ()
     two["Deployment", "mds"]["spec"]["template"]["x"] = "other"
     assert differences(one, two) == ("Deployment mds differs in spec.template.x",)
+
+
+def test_what_a_backup_lacks_of_what_was_deployed_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Whatever the formation has now; what belongs to no namespace is not looked for."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    region = region_named("east")
+    assert hour.kept_objects(region, "mds") == []
+    rendered = [
+        {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "mds", "namespace": NAMESPACE}},
+        {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "mds", "namespace": NAMESPACE}},
+        {"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole", "metadata": {"name": "mds"}},
+    ]
+    hour.keep_objects(region, {"mds": rendered})
+    listing = {"apps/v1/Deployment": [f"{NAMESPACE}/mds"], "v1/Secret": [f"{NAMESPACE}/mds", f"{NAMESPACE}/other"]}
+    wanted = hour.kept_objects(region, "mds")
+    assert lacking_objects(wanted, listing) is None
+    assert lacking_objects(wanted, {**listing, "v1/Secret": [f"{NAMESPACE}/other"]}) == "Secret mds is not in it"
+    assert lacking_objects(wanted, {}) == "Deployment mds, Secret mds is not in it"
+    with pytest.raises(HarnessError, match=r"objects\.json cannot be read: deploy presto anew"):
+        hour.kept_objects(region, "presto")
 
 
 def test_an_archive_is_whole_or_it_is_not() -> None:

@@ -12,6 +12,8 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
+from kubernetes.client import ApiException
+from urllib3.exceptions import HTTPError
 
 from gameday import cli_backup
 from gameday.errors import ExitCode, HarnessError
@@ -31,6 +33,7 @@ class OfTest:
     actor: str = "sre"
     every_s: float = 3600.0
     broken: str = ""
+    raises: Exception | None = None
     verified: list[str] = field(default_factory=list)
 
     def backups(self) -> Sequence[Backup]:
@@ -47,6 +50,8 @@ class OfTest:
         """Return what the test wants to be found."""
         say("restoring")
         self.verified.append(backup.name)
+        if self.raises:
+            raise self.raises
         return self.found
 
 
@@ -144,6 +149,22 @@ def test_a_store_that_cannot_be_read_is_an_error_of_the_harness(command: Command
     result = command([OfTest("postgres", broken="the store does not answer")], "verify")
     assert result.exit_code == ExitCode.HARNESS_ERROR
     assert "backups of postgres cannot be listed: the store does not answer" in result.output
+
+
+@pytest.mark.parametrize("error", [HarnessError("no pod"), ApiException(status=500), HTTPError("reset by peer")])
+def test_what_could_not_be_verified_hides_nothing_of_what_was(command: Command, error: Exception) -> None:
+    """Neither a backup that is broken nor one that is too old; by itself it is an error of the harness."""
+    unseen = OfTest("postgres", [backup("one", 9)], raises=error)
+    result = command([OfTest("vectors", [backup("fine", 3)]), unseen], "verify", "--json")
+    assert result.exit_code == ExitCode.HARNESS_ERROR
+    assert [len(one["problems"]) for one in parsed(result)] == [0, 1]
+    broken = OfTest("vectors", [backup("differs", 3)], Verification("3 objects", ("one differs",)))
+    result = command([broken, unseen], "verify", "--json")
+    assert result.exit_code == ExitCode.BROKEN
+    assert parsed(result)[0]["problems"] == ["one differs"]
+    result = command([OfTest("postgres", [backup("old", 9999)], raises=error)], "verify", "--json")
+    assert result.exit_code == ExitCode.BROKEN
+    assert len(parsed(result)[0]["problems"]) == 2
 
 
 def test_take_takes_one_of_each_and_says_its_size(command: Command) -> None:

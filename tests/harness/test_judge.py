@@ -321,6 +321,17 @@ def test_a_recovery_that_does_not_last_is_none(tmp_path: Path, latency_s: float 
     assert verdict.reason == "Mds did not recover within 120.0 s."
 
 
+def test_what_another_zone_s_return_does_is_no_matter_of_a_recovery(tmp_path: Path) -> None:
+    """Its pods begin beside those that serve."""
+    run = SyntheticRun(tmp_path / "run", "S5.customer", ("zone-a", "zone-b"))
+    run.prolong(HEALED_S)
+    run.slow(HEALED_S + 40, 240, 0.9)
+    assert run.judged().verdict == "broken"
+    run.folder = tmp_path / "again"
+    run.add(HEALED_S + 40, "fault.healing", "fault", fault_id="f1", zones=["zone-b"], nodes=["eu-zone-b"])
+    assert run.judged().verdict == "held"
+
+
 @pytest.mark.parametrize(("promise", "zones"), [("S5.mds.one-zone", 1), ("S5.mds.two-zones", 2), ("S5.customer", 1)])
 @pytest.mark.parametrize(("begin_s", "length_s"), [(40, 2.3), (40, 1.9), (40, 6.0), (10, 2.3)])
 def test_a_load_that_was_late_itself_says_nothing_of_latency(

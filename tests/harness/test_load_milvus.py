@@ -8,6 +8,7 @@ from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
+import grpc
 import pytest
 from builders import BEGAN_MONO, INJECTING_S, LOAD_END_S, SyntheticRun, project_contract
 from milvus_lab import GROUP, Door, MilvusLab
@@ -15,6 +16,7 @@ from milvus_lab import GROUP, Door, MilvusLab
 from gameday.errors import HarnessError
 from gameday.judge import Verdict
 from gameday.records import LedgerEntry, ReadBack, read_ledger, read_requests, read_workloads
+from loadgen import milvus_readback
 from loadgen.milvus_long import PATIENCE_S
 from loadgen.milvus_readback import drop_collections, read_back_milvus
 from loadgen.process import Load
@@ -224,6 +226,26 @@ def judged_with(folder: Path, ledger: list[LedgerEntry], found: list[ReadBack]) 
     run.ledger = [replace(one, mono=BEGAN_MONO + INJECTING_S) for one in ledger]
     run.read_back = [replace(one, mono=BEGAN_MONO + LOAD_END_S + 1) for one in found]
     return run.judged()
+
+
+def test_an_answer_that_did_not_come_in_time_is_asked_for_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pymilvus hands gRPC's own error on then."""
+    answers = iter([Late(), ["1", "2"]])
+
+    def items(_url: str, _place: str) -> list[str]:
+        answer = next(answers)
+        if isinstance(answer, Late):
+            raise answer
+        return answer
+
+    monkeypatch.setattr(milvus_readback, "_items", items)
+    ledger = [LedgerEntry("milvus", "growing_1", "1", "acknowledged", 1.0, 0.0)]
+    (found,) = read_back_milvus("http://127.0.0.1:1", ledger, deadline_s=10)
+    assert (found.items, found.error) == (["1", "2"], None)
+
+
+class Late(grpc.RpcError):
+    """What gRPC raises when a deadline passes."""
 
 
 def test_a_client_waits_longer_than_a_search_may_take_to_fail() -> None:

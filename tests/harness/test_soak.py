@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from gameday.cli_soak import Soak, _acknowledgements, _look, _tell
-from gameday.errors import ExitCode
+from gameday import cli_soak
+from gameday.cli_soak import Soak, _acknowledgements, _kill_all, _look, _soak, _tell
+from gameday.errors import DeadlinePassed, ExitCode
 from gameday.records import LedgerEntry, LedgerState, ReadBack, write_read_back
-from gameday.timeline import JsonLines
+from gameday.timeline import JsonLines, Timeline
 
 PLACE = "growing_1"
 
@@ -72,6 +75,42 @@ def test_writes_that_end_break_it(tmp_path: Path) -> None:
     found = soaked(tmp_path, "a")
     found.stuck = "no write was acknowledged"
     assert found.exit_code == ExitCode.BROKEN
+
+
+def passing(error: DeadlinePassed) -> Iterator[None]:
+    """Let the first wait succeed and the second pass its deadline."""
+    yield None
+    raise error
+
+
+def test_a_milvus_that_does_not_come_back_breaks_it_and_is_read_back_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whether it lost something is asked all the more then."""
+    write(tmp_path, a="acknowledged", b="acknowledged")
+    waits = passing(DeadlinePassed("milvus to be ready", 180, "2 of 3 ready"))
+    monkeypatch.setattr(cli_soak, "settle", lambda *_: next(waits))
+    monkeypatch.setattr(cli_soak, "begin_loads", lambda _: None)
+    monkeypatch.setattr(cli_soak, "_kill_all", lambda *_: None)
+    read = [ReadBack("milvus", PLACE, ["a"], 9.0, 0.0, None)]
+    monkeypatch.setattr(cli_soak, "end_load", lambda _: write_read_back(tmp_path, read))
+    found, session = Soak(7), SimpleNamespace(folder=tmp_path, timeline=Timeline(tmp_path / "timeline.jsonl"))
+    _soak(session, 3, found)  # type: ignore[arg-type] # what is used of a session
+    assert found.stuck == "waited 180 s for milvus to be ready; last seen: 2 of 3 ready"
+    assert (found.lost, found.exit_code) == (["growing_1/b"], ExitCode.BROKEN)
+
+
+def test_a_part_of_which_no_pod_becomes_ready_breaks_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No more kills come then, and what was written until then is read back."""
+    waits = passing(DeadlinePassed("a pod of milvus-kafka to be ready", 120, "none is"))
+    next(waits)
+    monkeypatch.setattr(cli_soak, "check_alive", lambda _: None)
+    monkeypatch.setattr(cli_soak, "_kill", lambda *_: next(waits))
+    found = Soak(7)
+    _kill_all(SimpleNamespace(folder=tmp_path), 3, found)  # type: ignore[arg-type] # what is used of a session
+    assert found.stuck is not None
+    assert found.stuck.endswith("none is, before kill number 1")
+    assert (found.kills, found.exit_code) == ({}, ExitCode.BROKEN)
 
 
 def test_fewer_kills_than_asked_for_do_not_hold(tmp_path: Path) -> None:

@@ -5,8 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from chaoslib.exceptions import ActivityFailed
+from kubernetes.client import ApiException
+from urllib3.exceptions import HTTPError
 
 from faults.undo import Undo, forget, outstanding, remember
+from gameday import cli_run
+from gameday.cli_run import _heal_all
 from gameday.errors import UsageError
 from gameday.regions import region_named
 
@@ -44,6 +49,27 @@ def test_a_record_that_cannot_be_read_is_said_and_not_passed_over(state: Path) -
     next(state.rglob("a.json")).write_text('{"fault":')
     with pytest.raises(UsageError, match=r"a\.json cannot be read"):
         outstanding(region)
+
+
+@pytest.mark.parametrize("error", [ApiException(status=500), ActivityFailed("no such node"), HTTPError("reset")])
+def test_what_cannot_be_healed_keeps_no_other_fault_in_place(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+    """Whoever raised it: the client of Kubernetes and Chaos Toolkit have errors of their own."""
+    region = region_named("east")
+    remember(region, Undo("zone-drain", "a", ["zone-a"], [], "runs/1", 1.0))
+    remember(region, Undo("zone-power-loss", "b", ["zone-b"], [], "runs/1", 2.0))
+
+    def heal(_session: object, fault: str, _zones: list[str]) -> None:
+        if fault == "zone-drain":
+            raise error
+
+    monkeypatch.setattr(cli_run, "heal_in", heal)
+    for name in ("_recovery_session", "enter"):
+        monkeypatch.setattr(cli_run, name, lambda _: None)
+    monkeypatch.setattr(cli_run, "leave", lambda: None)
+    healed, failed = _heal_all(region)
+    assert [one["fault"] for one in healed] == ["zone-power-loss"]
+    assert len(failed) == 1
+    assert failed[0].startswith("zone-drain in zone-a (")
 
 
 @pytest.mark.parametrize("name", ["", "East", "1st", "a-", "a" * 17, "a/b"])
