@@ -17,7 +17,7 @@ from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
 _LOG = logging.getLogger(__name__)
-_END_DEADLINE_S = 5.0
+_END_DEADLINE_S, _LOOK_S = 5.0, 1.0
 # A broker that has not answered for so long is asked no more, and who leads in its place is looked up.
 _SILENCE_MS = 1500
 # So soon a write goes to who leads in a lost broker's place, once there is one.
@@ -93,7 +93,7 @@ class Log:
         while True:
             # first: to make a topic takes all brokers, and to use one that is there a majority
             try:
-                self.end()
+                self.end(_LOOK_S)
             except LogError as error:
                 problem = str(error)
             else:
@@ -140,23 +140,23 @@ class Log:
             raise LogError(f"the log did not take a message: {error.str()}")
         return int(message.offset() or 0)
 
-    def end(self) -> int:
-        """Return the offset that the next message gets; raises LogError where the log does not answer."""
-        deadline = time.monotonic() + _END_DEADLINE_S
+    def end(self, within_s: float = _END_DEADLINE_S) -> int:
+        """Return the offset that the next message gets; raises LogError where the log does not say it in that time."""
+        deadline = time.monotonic() + within_s
         while True:
             try:
                 with self._asking:
                     left_s = max(deadline - time.monotonic(), 0.001)
                     marks = self._asker.get_watermark_offsets(self._partition, timeout=left_s)
             except KafkaException as error:
-                # who has just become the leader does not know it until the others have caught up with it
-                new = _code(error) == KafkaError.OFFSET_NOT_AVAILABLE
-                if not new or time.monotonic() >= deadline:
+                # While there is no leader most answers are errors, and come at once; who has just become the leader
+                # does not know the end until the others have caught up with it. A client would be refused for either.
+                if time.monotonic() >= deadline:
                     raise LogError(f"the log did not say where it ends: {error.args[0]}") from error
                 time.sleep(_LEADER_PAUSE_S)
                 continue
             if marks is None:
-                raise LogError(f"the log did not say where it ends for {_END_DEADLINE_S:g} s")
+                raise LogError(f"the log did not say where it ends for {within_s:g} s")
             return int(marks[1])
 
     def read(self, offset: int) -> Iterator[Record | None]:

@@ -17,7 +17,6 @@ from confluent_kafka import KafkaError, KafkaException
 from kafka_brokers import Brokers
 
 from gameday.waiting import wait_until
-from lakehouse.milvus import log as module
 from lakehouse.milvus.log import Log, LogError
 
 _CLIENTS, _TURNS = 24, 4
@@ -58,19 +57,20 @@ def test_a_new_leader_that_does_not_know_the_end_yet_is_asked_again(monkeypatch:
 
 def test_a_leader_that_never_knows_the_end_is_an_error_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
     """The deadline is one for all that is asked."""
-    monkeypatch.setattr(module, "_END_DEADLINE_S", 0.3)
     one, asker = log(monkeypatch, iter(lambda: KafkaError.OFFSET_NOT_AVAILABLE, None))
     with pytest.raises(LogError, match="did not say where it ends"):
-        one.end()
+        one.end(0.3)
     assert 2 <= asker.asked <= 8
 
 
-def test_another_error_is_not_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What waiting does not mend is told at once."""
-    one, asker = log(monkeypatch, iter([KafkaError._TRANSPORT]))
-    with pytest.raises(LogError, match="did not say where it ends"):
-        one.end()
-    assert asker.asked == 1
+@pytest.mark.parametrize(
+    "code", [KafkaError._TRANSPORT, KafkaError.LEADER_NOT_AVAILABLE, KafkaError._UNKNOWN_PARTITION]
+)
+def test_a_log_without_a_leader_is_waited_for(monkeypatch: pytest.MonkeyPatch, code: int) -> None:
+    """It says so at once, and has one a moment later: a client that was told would be refused by all replicas."""
+    one, asker = log(monkeypatch, iter([code] * 20))
+    assert one.end() == 41
+    assert asker.asked == 21
 
 
 def test_brokers_that_know_of_nobody_for_a_while_are_found_again() -> None:
