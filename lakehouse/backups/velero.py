@@ -116,7 +116,12 @@ class VeleroBackups:
 
         What the formation has now is no measure: it may lack the same, and would be restored from this.
         """
-        return lacking_objects(kept_objects(self.region, self.formation.name), json.loads(gzip.decompress(listing)))
+        return lacking_objects(self._wanted, json.loads(gzip.decompress(listing)))
+
+    @cached_property
+    def _wanted(self) -> list[tuple[str, str]]:
+        # one file for all that are listed
+        return kept_objects(self.region, self.formation.name)
 
     def _lacking_volumes(self, archive: bytes) -> str | None:
         saved = {

@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 from builders import BEGAN_MONO, HEALING_S, INJECTING_S, SyntheticRun
 
+from gameday.records import WorkloadState
+
 DEADLINE_S = 120
 ENGINES = ("mds", "spark")
 
@@ -83,21 +85,15 @@ def test_a_job_that_succeeds_when_it_is_run_again_holds(driver: SyntheticRun) ->
     assert verdict.evidence["run_again"] == {"job-driver": ["reference-2"]}
 
 
-def test_a_job_that_fails_again_breaks_it(driver: SyntheticRun) -> None:
-    """Then more was lost than a driver."""
+@pytest.mark.parametrize(("state", "word"), [("failed", "broken"), ("unfinished", "inconclusive")])
+def test_a_job_that_does_not_succeed_when_it_is_run_again(
+    driver: SyntheticRun, state: WorkloadState, word: str
+) -> None:
+    """Where it fails, more was lost than a driver; that it was not awaited says nothing of how it would have ended."""
     begin_s = INJECTING_S + 40
-    driver.job("reference-2", begin_s, begin_s + 20, kind="reference", state="failed", result=None)
+    driver.job("reference-2", begin_s, begin_s + 20, kind="reference", state=state, result=None)
     verdict = driver.judged()
-    assert verdict.verdict == "broken"
-    assert "job-driver did not succeed when it was run again" in verdict.reason
-
-
-def test_a_job_whose_second_run_was_not_awaited_leaves_it_open(driver: SyntheticRun) -> None:
-    """That the harness went on without it says nothing of how it would have ended."""
-    begin_s = INJECTING_S + 40
-    driver.job("reference-2", begin_s, begin_s + 20, kind="reference", state="unfinished", result=None)
-    verdict = driver.judged()
-    assert verdict.verdict == "inconclusive"
+    assert verdict.verdict == word
     assert "job-driver did not succeed when it was run again" in verdict.reason
 
 
