@@ -14,6 +14,7 @@ import yaml
 
 from gameday.shell import run
 from lakehouse import backup_settings
+from lakehouse.backup.velero_listing import Listing
 from lakehouse.formation import FORMATION_LABEL, NAMESPACE, SERVICE_LABEL, Entrance, Formation, FormationValues
 from lakehouse.provider import BACKUP_BUCKET, OBJECT_STORE_PORT, REGION_OF_STORE
 from nodeimage.programs import velero_programs
@@ -33,13 +34,13 @@ _NOT_KEPT = ("replicasets", "controllerrevisions", "endpoints", "endpointslices"
 _NOT_KEPT_WITHOUT_VOLUMES = (*_NOT_KEPT, "pods")
 
 
-def backup(kept: Sequence[Formation]) -> Formation:
-    """Return what takes backups of these formations."""
+def backup(kept: Sequence[Formation], objects: Mapping[str, Listing]) -> Formation:
+    """Return what takes backups of these formations, and knows of each by its name which objects one should have."""
     return Formation(
         name=NAME,
         deployments={VELERO: 1, backup_settings.SNAPSHOTS: 1},
         entrance=Entrance(PORT, NODE_PORT, "/metrics"),
-        config=partial(_config, kept),
+        config=partial(_config, kept, objects),
         declared={"backup.kept_hours": KEPT_HOURS},
     )
 
@@ -60,7 +61,7 @@ def descriptions() -> list[dict[str, Any]]:
     return found
 
 
-def _config(kept: Sequence[Formation], values: FormationValues) -> list[dict[str, Any]]:
+def _config(kept: Sequence[Formation], objects: Mapping[str, Listing], values: FormationValues) -> list[dict[str, Any]]:
     keys = (
         f"[default]\naws_access_key_id={values.object_store_key}\naws_secret_access_key={values.object_store_secret}\n"
     )
@@ -79,7 +80,7 @@ def _config(kept: Sequence[Formation], values: FormationValues) -> list[dict[str
         {**credentials, "type": "Opaque", "stringData": {"cloud": keys}},
         {"apiVersion": API, "kind": "BackupStorageLocation", "metadata": _metadata(LOCATION), "spec": location},
         *(_schedule(formation, values.hour_s) for formation in kept),
-        *backup_settings.snapshot_settings(values),
+        *backup_settings.snapshot_settings(values, objects),
     ]
 
 
@@ -111,4 +112,4 @@ def _metadata(name: str) -> dict[str, Any]:
 
 
 # Of nothing in particular: for its name, its entrance and what it declares.
-BACKUP = backup(())
+BACKUP = backup((), {})

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from lakehouse.backup.velero_listing import Listing
 from lakehouse.formation import NAMESPACE, SERVICE_LABEL, FormationValues
 from lakehouse.milvus_formation import ETCD, MEMBERS, ROOT_PATH
 from lakehouse.provider import OBJECT_STORE_PORT, VECTOR_BUCKET, keys, remote
@@ -40,8 +41,11 @@ def schedules(formations: Collection[str], hour_s: float) -> list[Schedule]:
     return [Schedule(kind, formation, hour_s) for kind, formation in of if formation in formations]
 
 
-def snapshot_settings(values: FormationValues) -> list[dict[str, Any]]:
-    """Return the ConfigMap and the Secret `etcd-snapshot`, of the pod that takes snapshots and tells ages."""
+def snapshot_settings(values: FormationValues, objects: Mapping[str, Listing]) -> list[dict[str, Any]]:
+    """Return the ConfigMap and the Secret `etcd-snapshot`, of the pod that takes snapshots and tells ages.
+
+    `objects` are those that each formation's backups should have, by its name.
+    """
     kinds = {
         one.kind: {"formation": one.formation, "every_s": one.every_s} for one in schedules(FORMATIONS, values.hour_s)
     }
@@ -55,6 +59,7 @@ def snapshot_settings(values: FormationValues) -> list[dict[str, Any]]:
         "BACKUP_KEPT": str(_KEPT),
         "AGES_PORT": str(AGES_PORT),
         "AGES_KINDS": json.dumps(kinds),
+        "AGES_OBJECTS": json.dumps(objects),
         "AGES_STORE": "store:",
         # none but that of the environment
         "RCLONE_CONFIG": "/dev/null",

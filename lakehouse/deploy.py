@@ -20,6 +20,7 @@ from gameday.regions import Region, api_client
 from gameday.waiting import wait_until
 from lakehouse import hour
 from lakehouse.applying import apply
+from lakehouse.backup.velero_listing import listing_of
 from lakehouse.backup_formation import backup
 from lakehouse.backups.hour import HOURLY, set_hour
 from lakehouse.backups.velero import take_first
@@ -88,8 +89,9 @@ def up(
         spark_conf=spark_conf or {},
     )
     objects = {formation: render(formation, values) for formation in formations}
-    hour.keep_objects(region, {formation.name: items for formation, items in objects.items()})
-    beside = (monitoring(objects), backup(formations))
+    listed = {formation.name: listing_of(items) for formation, items in objects.items()}
+    hour.keep_objects(region, listed)
+    beside = (monitoring(objects), backup(formations, listed))
     rendered = [item for items in (*objects.values(), *(render(one, values) for one in beside)) for item in items]
     _load_images(region, engine, [node.name for node in workers], _built(rendered, values))
     api = api_client(region.kubeconfig)

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from gameday.errors import HarnessError, UsageError
 from gameday.regions import Region
+from lakehouse.backup.velero_listing import Listing
 
 REAL_HOUR_S = 3600.0
 # A base backup, a snapshot and a copy take a few seconds each, and must not follow each other without a pause.
@@ -41,35 +41,24 @@ def kept_formations(region: Region) -> list[str]:
     return path.read_text().split(",") if path.exists() else []
 
 
-def keep_objects(region: Region, objects: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
-    """Keep which objects each formation consists of, by its name: what of them a backup lacks, no restore brings back.
-
-    Those of the cluster, which have no namespace, are left out.
-    """
-    names = {
-        formation: sorted(
-            f"{item['apiVersion']}/{item['kind']} {item['metadata']['namespace']}/{item['metadata']['name']}"
-            for item in items
-            if "namespace" in item["metadata"]
-        )
-        for formation, items in objects.items()
-    }
+def keep_objects(region: Region, objects: Mapping[str, Listing]) -> None:
+    """Keep which objects each formation has, by its name: what of them a backup lacks, no restore brings back."""
     region.make_folder()
-    (region.folder / _OBJECTS).write_text(json.dumps(names))
+    (region.folder / _OBJECTS).write_text(json.dumps(objects))
 
 
-def kept_objects(region: Region, formation: str) -> list[tuple[str, str]]:
-    """Return the objects of a formation: API version and kind, as "apps/v1/Deployment", and namespace and name.
+def kept_objects(region: Region, formation: str) -> Listing:
+    """Return the objects of a formation, as a listing of Velero's has them; none where nothing was ever deployed.
 
-    None where it was not deployed. Raises HarnessError where what is kept cannot be read.
+    Raises HarnessError where what is kept cannot be read.
     """
     path = region.folder / _OBJECTS
     if not path.exists():
-        return []
+        return {}
     try:
         kept = json.loads(path.read_text())[formation]
-        return [(kind, name) for kind, _, name in (str(one).partition(" ") for one in kept)]
-    except (ValueError, KeyError, TypeError) as error:
+        return {str(kind): [str(name) for name in names] for kind, names in kept.items()}
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise HarnessError(f"{path} cannot be read: deploy {formation} anew by `chaos lakehouse up`") from error
 
 

@@ -4,11 +4,13 @@ python3 -m lakehouse.backup.ages
 
 AGES_PORT       where `/metrics` and `/healthz` are served
 AGES_KINDS      JSON: of each kind that is taken its `formation` and its interval in seconds, `every_s`
+AGES_OBJECTS    JSON: of each formation the objects that a backup of Velero's should have, as its own listing has them
 AGES_STORE      the remote of rclone with the buckets (`store:`)
 RCLONE_CONFIG_* the store
 
-A backup counts from the moment to which it restores, and only when it is complete. A kind that has none has 0. While
-the store cannot be read there are no samples: what is not known is not told.
+A backup counts from the moment to which it restores, and only when it is complete. One of Velero's that lacks an object
+of its formation is not: that was gone when it was taken. A kind that has none has 0. While the store cannot be read
+there are no samples: what is not known is not told.
 """
 
 from __future__ import annotations
@@ -24,6 +26,7 @@ from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 from lakehouse.backup.store import NAMED, BackupError, Stored, content, objects
+from lakehouse.backup.velero_listing import LISTING, Listing, lacking_objects, read_listing
 
 NEWEST, SIZE, EVERY = (
     "lakehouse_backup_newest_timestamp_seconds",
@@ -51,10 +54,13 @@ class Newest:
     size: int = 0
 
 
-def newest(store: str, kind: str) -> Newest:
-    """Look for the newest complete backup of a kind; raises BackupError where the store cannot be read."""
+def newest(store: str, kind: str, wanted: Listing) -> Newest:
+    """Look for the newest complete backup of a kind; raises BackupError where the store cannot be read.
+
+    `wanted` are the objects that one of Velero's should have.
+    """
     if kind.startswith(VELERO):
-        return _of_velero(f"{store}backups/velero/backups", kind.removeprefix(VELERO))
+        return _of_velero(f"{store}backups/velero/backups", kind.removeprefix(VELERO), wanted)
     place, complete, moment = _KINDS[kind]
     found = objects(f"{store}{place}")
     taken = {
@@ -92,10 +98,9 @@ _KINDS: dict[str, tuple[str, str, Callable[[str, Stored], float | None]]] = {
 }
 
 
-def _of_velero(place: str, formation: str) -> Newest:
-    # backups have the name of their schedule, and when they were begun
+def _of_velero(place: str, formation: str, wanted: Listing) -> Newest:
     found = objects(place)
-    # their names end with when they were begun
+    # backups have the name of their schedule, and when they were begun
     for path in sorted(found, reverse=True):
         name, _, file = path.rpartition("/")
         if file != "velero-backup.json" or not name.startswith(f"formation-{formation}-"):
@@ -103,7 +108,9 @@ def _of_velero(place: str, formation: str) -> Newest:
         try:
             status = json.loads(content(f"{place}/{path}"))["status"]
             begun = datetime.fromisoformat(status["startTimestamp"]).timestamp()
-            complete = status["phase"] == "Completed"
+            listing = f"{name}/{name}{LISTING}"
+            complete = status["phase"] == "Completed" and listing in found
+            complete = complete and lacking_objects(wanted, read_listing(content(f"{place}/{listing}"))) is None
         except (ValueError, KeyError, TypeError):
             # a damaged one is no complete one
             continue
@@ -122,6 +129,7 @@ class Ages:
 
     store: str
     kinds: Mapping[str, Mapping[str, str | float]]
+    wanted: Mapping[str, Listing]
     _seen: dict[str, tuple[float, Newest]] = field(default_factory=dict)
 
     @property
@@ -131,9 +139,10 @@ class Ages:
 
     def look(self) -> None:
         """Look at the store once; what cannot be read is said in the log."""
-        for kind in self.kinds:
+        for kind, said in self.kinds.items():
             try:
-                self._seen[kind] = time.monotonic(), newest(self.store, kind)
+                wanted = self.wanted.get(str(said["formation"]), {})
+                self._seen[kind] = time.monotonic(), newest(self.store, kind, wanted)
             except (BackupError, ValueError, KeyError) as error:
                 print(f"{kind}: {error}", file=sys.stderr, flush=True)  # noqa: T201 - the log of the pod
 
@@ -183,7 +192,8 @@ def serve(ages: Ages, port: int) -> None:
 def main() -> int:
     """Serve what the environment says."""
     try:
-        ages = Ages(os.environ["AGES_STORE"], json.loads(os.environ["AGES_KINDS"]))
+        kinds, wanted = (json.loads(os.environ[name]) for name in ("AGES_KINDS", "AGES_OBJECTS"))
+        ages = Ages(os.environ["AGES_STORE"], kinds, wanted)
         serve(ages, int(os.environ["AGES_PORT"]))
     except (KeyError, ValueError) as error:
         print(f"a setting is missing or wrong: {error}", file=sys.stderr)  # noqa: T201 - to the operator

@@ -27,6 +27,11 @@ class Contents:
         read = base64.b64decode
         return cls({read(one["key"]).decode(): (read(one.get("value", "")), int(one["mod_revision"])) for one in pairs})
 
+    def last_changed_as_in(self, other: Contents) -> Contents:
+        """Return the keys that the same revision changed last in both: they hold the same, whatever befell others."""
+        both = self.keys.keys() & other.keys.keys()
+        return Contents({key: self.keys[key] for key in both if self.keys[key][1] == other.keys[key][1]})
+
     def digest(self) -> str:
         """Return a SHA-256 of all of it: two that are the same have the same one."""
         whole = hashlib.sha256()

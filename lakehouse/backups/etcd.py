@@ -36,11 +36,33 @@ _TAKE = ("python3", "-m", "lakehouse.backup.snapshot", "once")
 _SCRIPT = 'exec etcdctl --endpoints="$BACKUP_ETCD_MEMBERS" --command-timeout=60s get "" --prefix --rev="$1" -w json'
 _READ = ("sh", "-c", _SCRIPT, "sh")
 
+# What etcd says of a revision that it no longer has, and how one asks for the newest.
+_COMPACTED, _NOW = "has been compacted", 0
+
 type InPod = Callable[[Sequence[str]], str]
 
 
-def living_contents(in_pod: InPod, revision: int) -> Contents:
-    """Return what the living etcd holds at a revision; raises HarnessError, ValueError or KeyError where none says."""
+def compare_with_living(in_pod: InPod, restored: Contents, revision: int) -> tuple[int, str, list[str]]:
+    """Compare what was restored with what the living etcd holds at that revision, key by key.
+
+    Where etcd has compacted that revision, only keys that it has not changed since can be: which others there were it
+    does not say, least of all when it was itself restored meanwhile. Returns how many keys were compared, which, and
+    the first that differ; raises HarnessError, ValueError or KeyError where etcd does not say.
+    """
+    try:
+        living = _living_contents(in_pod, revision)
+    except HarnessError as error:
+        if _COMPACTED not in str(error):
+            raise
+        now = _living_contents(in_pod, _NOW)
+        living, restored = now.last_changed_as_in(restored), restored.last_changed_as_in(now)
+        which = "keys that the living etcd has not changed since, as it has compacted what it had then"
+    else:
+        which = "keys with the living etcd"
+    return len(living.keys), which, differing_keys(living, restored)
+
+
+def _living_contents(in_pod: InPod, revision: int) -> Contents:
     return Contents.of_answer(in_pod((*_READ, str(revision))).encode())
 
 
@@ -87,8 +109,9 @@ class Snapshots:
     def verify(self, backup: Backup, say: Callable[[str], None]) -> Verification:
         """Restore a snapshot into an etcd of its own, compare it with the living one, and look for what it refers to.
 
-        Both are read at the snapshot's revision. Where the living etcd no longer has that one, or is not there, the
-        snapshot is compared with the digest of what etcd held when it was taken, and `compared` says so.
+        Both are read at the snapshot's revision; where the living etcd has compacted that one, keys that did not change
+        since are compared. What etcd held when the snapshot was taken is known by its digest as well, and by that alone
+        where the living etcd is not there; `compared` says so.
         """
         try:
             manifest = self._manifest(backup.name)
@@ -143,12 +166,12 @@ class Snapshots:
                 f"restored are {len(restored.keys)} keys, and they are not the {manifest.keys} that etcd held then"
             )
         try:
-            live = living_contents(self.in_pod, manifest.revision)
+            count, which, differing = compare_with_living(self.in_pod, restored, manifest.revision)
         except (HarnessError, ValueError, KeyError) as error:
             said = " ".join(str(error).split())[-160:]
             return f"{len(restored.keys)} keys with the digest of the snapshot (the living etcd: {said})", problems
-        problems += differing_keys(live, restored)
-        return f"{len(live.keys)} keys with the living etcd at revision {manifest.revision}", problems
+        problems += differing
+        return f"{len(restored.keys)} keys with the digest of the snapshot, {count} {which}", problems
 
     def _referenced(self, manifest: Manifest, restored: Contents) -> tuple[str, list[str]]:
         try:

@@ -24,6 +24,7 @@ from gameday.engine import Engine
 from gameday.errors import DeadlinePassed, HarnessError
 from gameday.regions import Region, api_client
 from gameday.waiting import wait_until
+from lakehouse.backup.velero_listing import LISTING, Listing, lacking_objects, read_listing
 from lakehouse.backup_formation import API, VELERO, schedule_name, template
 from lakehouse.backups.backup import Backup, Verification, too_old
 from lakehouse.backups.backup_pod import BackupPod
@@ -32,7 +33,6 @@ from lakehouse.backups.velero_compare import (
     archived_cluster_objects,
     cluster_objects_of,
     differences,
-    lacking_objects,
     objects_of,
 )
 from lakehouse.backups.velero_objects import SCRATCH, await_ended, delete, listed, made, patch, remove_namespace
@@ -45,8 +45,7 @@ _BACKUPS = f"{BACKUP_BUCKET}/{VELERO}/backups"
 _DEADLINE_S = 300.0
 # What a restore reads of a backup, by the endings of its files.
 _VOLUMES = "-podvolumebackups.json.gz"
-_LISTED = "-resource-list.json.gz"
-_NEEDED = (".tar.gz", _LISTED, _VOLUMES)
+_NEEDED = (".tar.gz", LISTING, _VOLUMES)
 _COMPLETED = "Completed"
 _ENDED = (_COMPLETED, "PartiallyFailed", "Failed", "FailedValidation")
 # What a restore leaves alone: what runs, and volumes.
@@ -107,7 +106,7 @@ class VeleroBackups:
                 return f"{archive} is cut short or damaged"
             if ending == _VOLUMES:
                 problem = problem or self._lacking_volumes(content)
-            if ending == _LISTED:
+            if ending == LISTING:
                 problem = problem or self._lacking_parts(content)
         return problem
 
@@ -116,10 +115,13 @@ class VeleroBackups:
 
         What the formation has now is no measure: it may lack the same, and would be restored from this.
         """
-        return lacking_objects(self._wanted, json.loads(gzip.decompress(listing)))
+        try:
+            return lacking_objects(self._wanted, read_listing(listing))
+        except ValueError as error:
+            return str(error)
 
     @cached_property
-    def _wanted(self) -> list[tuple[str, str]]:
+    def _wanted(self) -> Listing:
         # one file for all that are listed
         return kept_objects(self.region, self.formation.name)
 

@@ -46,20 +46,6 @@ def objects_of(api: client.ApiClient, formation: str, namespace: str) -> Objects
     return found
 
 
-def lacking_objects(wanted: Iterable[tuple[str, str]], listing: Mapping[str, Sequence[str]]) -> str | None:
-    """Tell which of the objects that a backup should have are not in its listing; None where all are.
-
-    `wanted` are API version and kind, and namespace and name, as `lakehouse.hour.kept_objects` has them; the listing is
-    Velero's own (NAME-resource-list.json).
-    """
-    lacking = [
-        f"{kind.rpartition('/')[2]} {name.rpartition('/')[2]}"
-        for kind, name in wanted
-        if name not in listing.get(kind, [])
-    ]
-    return f"{', '.join(sorted(lacking))} is not in it" if lacking else None
-
-
 def cluster_objects_of(api: client.ApiClient, formation: str) -> Objects:
     """Return the objects of a formation that are in no namespace: they are compared with the archive itself."""
     access = client.RbacAuthorizationV1Api(api)

@@ -24,7 +24,7 @@ from gameday.errors import DeadlinePassed, HarnessError
 from lakehouse.backup import kafka_files
 from lakehouse.backup_formation import API, NODE_AGENT
 from lakehouse.backups.backup import Verification
-from lakehouse.backups.etcd import InPod, differing_keys, living_contents
+from lakehouse.backups.etcd import InPod, compare_with_living
 from lakehouse.backups.pod_exec import PodContainer, run_in_pod
 from lakehouse.backups.scratch_etcd import CannotRestoreError, contents_of, status_of
 from lakehouse.backups.velero_objects import RESTORES_OF_VOLUMES, await_ended, delete, made
@@ -41,8 +41,6 @@ _RESTORED = "/restored"
 _KAFKA_FOLDER, _ETCD_SNAPSHOT = "kafka", "snapshot.db"
 # What a broker had acknowledged so long before a backup was begun is in it: a write is tried for 10 s.
 _ACKNOWLEDGED_MS = 15_000
-# What etcd says of a revision that it no longer has.
-_COMPACTED = "has been compacted"
 
 
 @dataclass(frozen=True)
@@ -171,13 +169,10 @@ class ScratchVolumes:
                 restored = contents_of(file, revision)
             except (HarnessError, CannotRestoreError, ValueError, KeyError) as error:
                 return {}, [f"{_ETCD_SNAPSHOT} cannot be restored: {error}"]
-        try:
-            living = living_contents(self.in_pod, revision)
-        except HarnessError as error:
-            if _COMPACTED not in str(error):
-                raise
-            return {"keys that the living etcd no longer has at their revision": len(restored.keys)}, []
-        return {"keys": len(living.keys)}, differing_keys(living, restored)
+        count, which, differing = compare_with_living(self.in_pod, restored, revision)
+        if not count:
+            raise HarnessError(f"the volume of {pod} has {len(restored.keys)} keys, and none is among {which}")
+        return {which: count}, differing
 
 
 def saved_volumes(items: Iterable[Mapping[str, Any]]) -> list[SavedVolume]:

@@ -78,6 +78,7 @@ class EtcdBackupLab:
             "BACKUP_ROOT_PATH": "files",
             "BACKUP_EVERY_SECONDS": "60",
             "BACKUP_KEPT": "2",
+            "AGES_OBJECTS": "{}",
             "AGES_STORE": "store:",
             "AGES_KINDS": json.dumps(kinds),
             "RCLONE_CONFIG": "/dev/null",
@@ -122,6 +123,11 @@ class EtcdBackupLab:
     def put(self, key: str, value: str) -> None:
         """Put a key."""
         assert self.ran("etcdctl", "put", key, value) == 0
+
+    def all_keys(self) -> bytes:
+        """Return etcd's own answer with all keys there are."""
+        member = f"--endpoints={self.environment['ETCDCTL_ENDPOINTS']}"
+        return self.in_pod(["etcdctl", member, "get", "", "--prefix", "-w", "json"]).encode()
 
     def object(self, name: str) -> Path:
         """Return the file of an object that a segment is."""

@@ -41,7 +41,7 @@ def test_all_that_is_deployed_is_watched() -> None:
     """Each formation has its Velero backup; its names are those of the list of formations."""
     assert tuple(formation.name for formation in watched()) == FORMATIONS
     assert set(KINDS) == {"etcd", "vectors", "postgres", *(f"velero-{name}" for name in FORMATIONS)}
-    settings, _ = snapshot_settings(VALUES)
+    settings, _ = snapshot_settings(VALUES, {})
     assert all(f'"{kind}"' in settings["data"]["AGES_KINDS"] for kind in KINDS)
 
 

@@ -14,9 +14,10 @@ from mds_lab import program
 from gameday.errors import HarnessError
 from gameday.regions import region_named
 from lakehouse import hour
+from lakehouse.backup.velero_listing import lacking_objects, listing_of
 from lakehouse.backup_formation import schedule_name, template
 from lakehouse.backups.velero import whole
-from lakehouse.backups.velero_compare import Objects, comparable, differences, lacking_objects
+from lakehouse.backups.velero_compare import Objects, comparable, differences
 from lakehouse.formation import DATA, NAMESPACE, render
 from lakehouse.formations import FORMATIONS
 from lakehouse.mds_formation import MDS
@@ -104,13 +105,13 @@ def test_what_a_backup_lacks_of_what_was_deployed_is_named(monkeypatch: pytest.M
     """Whatever the formation has now; what belongs to no namespace is not looked for."""
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
     region = region_named("east")
-    assert hour.kept_objects(region, "mds") == []
+    assert hour.kept_objects(region, "mds") == {}
     rendered = [
         {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "mds", "namespace": NAMESPACE}},
         {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "mds", "namespace": NAMESPACE}},
         {"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole", "metadata": {"name": "mds"}},
     ]
-    hour.keep_objects(region, {"mds": rendered})
+    hour.keep_objects(region, {"mds": listing_of(rendered)})
     listing = {"apps/v1/Deployment": [f"{NAMESPACE}/mds"], "v1/Secret": [f"{NAMESPACE}/mds", f"{NAMESPACE}/other"]}
     wanted = hour.kept_objects(region, "mds")
     assert lacking_objects(wanted, listing) is None
