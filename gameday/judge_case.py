@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import pairwise
 from typing import Any
 
 from gameday import measure
@@ -121,6 +122,25 @@ class Case:
                         f"the load of {engine} was itself late in the {name}: it sent operations up to"
                         f" {seconds(longest)} after they were due (95th percentile {seconds(p95)})"
                     )
+
+    def check_alone(self, begin: float, end: float, found: str) -> None:
+        """Raise Inconclusive where others took cores of the machine that the lakehouse wanted, from `begin` to `end`.
+
+        Whoever says that clients suffered asks for it, since that may be why; `found` is what would be said. What was
+        idle was wanted by nobody. Of a machine that does not tell whose its cores were nothing is asked.
+        """
+        evidence = self.contract.evidence
+        samples = [one for one in self.run.of_kind("machine") if begin < one.mono and one.mono - one["seconds"] < end]
+        for first, last in pairwise(samples):
+            both_s = first["seconds"] + last["seconds"]
+            kept = ((one["others"] + one["stolen"] - one["idle"]) * one["seconds"] for one in (first, last))
+            taken = sum(kept) / both_s
+            if taken > evidence.cores_taken_max:
+                after = last.mono - both_s - self.fault.injecting
+                raise Inconclusive(
+                    f"{found}; but {seconds(after)} after the fault others took {taken:.1f} of the machine's cores,"
+                    " which the lakehouse wanted"
+                )
 
     def _declared_per_s(self, engine: str) -> float:
         event = self.run.first("load.begin", engine=engine)

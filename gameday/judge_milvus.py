@@ -48,7 +48,10 @@ def metadata_goes_on(case: Case) -> Finding:
         every = measure.touched(own, *window)
         told.append(f"{what}: {measure.failures(every)} of {len(every)} failed, longest gap {seconds(gap)}")
         numbers[what] = {"operations": len(every), "failed": measure.failures(every), "longest_gap_s": round(gap, 3)}
-    complaints += _lost_metadata(case, told, stands=bool(complaints))
+    lost = _lost_metadata(case, told, stands=bool(complaints))
+    if complaints and not lost:
+        case.check_alone(*window, "; ".join(complaints))
+    complaints += lost
     return Finding(
         held=not complaints,
         figure="; ".join(told),

@@ -27,6 +27,7 @@ _TOLD = {
     "alert.resolved": ("operators are told that it is over: $alert", ("summary",)),
     "runbook.step.begin": ("step begun: $step", ()),
     "runbook.step.end": ("step ended: $step", ("outcome", "seen")),
+    "machine.unwatched": ("whose the machine's cores were is not known: $reason", ()),
     "watch.lost": ("watch lost: $what", ("error",)),
     "error": ("error in $where", ("message",)),
     "preflight.failed": ("preflight failed", ("message",)),

@@ -20,6 +20,7 @@ from gameday.contract import Contract
 from gameday.errors import ChaosError, ExitCode, Inconclusive, UsageError
 from gameday.experiment import Experiment
 from gameday.judge import Verdict, exit_code, judge, write_verdicts
+from gameday.machine import MachineWatch
 from gameday.progress import Progress
 from gameday.progress_feed import Feed
 from gameday.provider_role import NODE_REMOVAL_DELAY_S, ProviderRole
@@ -59,7 +60,7 @@ class Run:
         session.verdict_of = self._verdict_of
         session.timeline.append("run.begin", "harness")
         watch, provider = ClusterWatch(session, [NAMESPACE]), ProviderRole(session)
-        alerts = AlertReceiver(session.timeline)
+        alerts, machine = AlertReceiver(session.timeline), MachineWatch(session)
         feed = Feed(session.folder, self.progress, session.topology.zones)
         self.progress.start()
         feed.start()
@@ -68,6 +69,7 @@ class Run:
             watch.start()
             alerts.start(session.engine.gateway(session.region.network))
             provider.start()
+            machine.start()
             self._note_journal(toolkit())
         except Inconclusive as error:
             session.timeline.append("preflight.failed", "harness", message=str(error))
@@ -82,6 +84,7 @@ class Run:
                 self._clean_up()
             provider.stop()
             watch.stop()
+            machine.stop()
             alerts.stop()
             feed.stop()
             self.progress.stop()

@@ -21,6 +21,7 @@ from gameday.regions import api_client
 from gameday.timeline import read_timeline
 from lakehouse import hour
 from lakehouse.backup_formation import VELERO
+from lakehouse.backups.backup_pod import BackupPod
 from lakehouse.backups.kinds import KINDS, kinds_of
 from lakehouse.backups.region_stores import BACKUP_STORE, RegionStores
 from lakehouse.backups.velero_objects import listed
@@ -113,6 +114,7 @@ def test_a_backup_that_misses_a_secret_is_named(lakehouse: Lakehouse) -> None:
     """It was taken while the Secret was not there, and is no good whether or not it is there now."""
     core = _core(lakehouse)
     secret = core.read_namespaced_secret(MDS.name, NAMESPACE)
+    before = _newest_told(lakehouse, MDS.name)
     core.delete_namespaced_secret(MDS.name, NAMESPACE)
     try:
         ran = chaos("backup", "take", "--region", lakehouse.region.name, "velero-mds")
@@ -125,8 +127,21 @@ def test_a_backup_that_misses_a_secret_is_named(lakehouse: Lakehouse) -> None:
     assert code == ExitCode.BROKEN
     assert results["velero-mds"]["problems"] == [f"Secret {MDS.name} is not in it"]
     assert verify(lakehouse, "velero-mds")[0] == ExitCode.BROKEN
+    assert _newest_told(lakehouse, MDS.name) == before
     take(lakehouse, "velero-mds")
     assert verify(lakehouse, "velero-mds")[0] == ExitCode.HELD
+    assert _newest_told(lakehouse, MDS.name) > before
+
+
+def _newest_told(lakehouse: Lakehouse, formation: str) -> float:
+    """Return the moment of the newest complete backup of a formation, as who tells Prometheus of it sees it."""
+    program = (
+        "import json, os, sys; from lakehouse.backup import ages; kind, name = sys.argv[1:];"
+        "wanted = json.loads(os.environ['AGES_OBJECTS'])[name];"
+        "print(ages.newest(os.environ['AGES_STORE'], kind, wanted).wall)"
+    )
+    pod = BackupPod(lakehouse.region)
+    return float(pod.run(("python3", "-c", program, f"{VELERO}-{formation}", formation)))
 
 
 def test_a_backup_older_than_its_schedule_allows_is_named(lakehouse: Lakehouse) -> None:

@@ -1,0 +1,89 @@
+"""Cores that others took, judged: that clients suffered says nothing of a lakehouse that did not get the machine."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from builders import HEALED_S, INJECTING_S, LOAD_END_S, SyntheticRun
+
+
+def shared(run: SyntheticRun, from_s: float, to_s: float, **taken: float) -> None:
+    """Watch the machine all the time; from `from_s` to `to_s` others had what `taken` says, else nothing."""
+    for second in range(1, int(LOAD_END_S)):
+        cores = {"region": 1.5, "harness": 0.1, "others": 0.0, "stolen": 0.0, "idle": 0.1}
+        if from_s < second <= to_s:
+            cores |= taken
+        run.add(second, "machine", seconds=1.0, **cores)
+
+
+@pytest.fixture
+def one_zone(tmp_path: Path) -> SyntheticRun:
+    """A run in which one zone is lost and nothing is answered for 7 s."""
+    run = SyntheticRun(tmp_path / "run", "S5.mds.one-zone")
+    run.fail(40.0, 47.0)
+    return run
+
+
+@pytest.mark.parametrize(
+    ("from_s", "to_s", "taken", "word"),
+    [
+        (50.0, 52.0, {"others": 1.0, "idle": 0.0}, "inconclusive"),
+        (50.0, 51.0, {"others": 1.0, "idle": 0.0}, "inconclusive"),
+        (50.0, 52.0, {"stolen": 0.5, "idle": 0.0}, "inconclusive"),
+        (50.0, 52.0, {"others": 1.0, "idle": 0.9}, "broken"),
+        (0.0, LOAD_END_S, {"others": 0.2, "idle": 0.0}, "broken"),
+        (10.0, 29.0, {"others": 1.0, "idle": 0.0}, "broken"),
+        (80.0, LOAD_END_S, {"others": 1.0, "idle": 0.0}, "broken"),
+    ],
+)
+def test_an_impact_while_others_took_cores_is_no_proof(
+    one_zone: SyntheticRun, from_s: float, to_s: float, taken: dict[str, float], word: str
+) -> None:
+    """Where the lakehouse wanted them, and while the zone was lost; both are said."""
+    shared(one_zone, from_s, to_s, **taken)
+    verdict = one_zone.judged()
+    assert verdict.verdict == word
+    assert "succeeded for 7.1 s" in verdict.reason
+    if word == "inconclusive":
+        assert f"but {19.0 if to_s == 51.0 else 20.0} s after the fault others took " in verdict.reason
+
+
+def test_what_was_lost_is_lost_whoever_had_the_cores(one_zone: SyntheticRun) -> None:
+    """An acknowledged write that is not there has nothing to do with them."""
+    shared(one_zone, 30.0, 75.0, others=1.0, idle=0.0)
+    one_zone.lose("item-10")
+    verdict = one_zone.judged()
+    assert verdict.verdict == "broken"
+    assert "1 acknowledged writes are lost" in verdict.reason
+
+
+def test_no_impact_all_the_same_holds(tmp_path: Path) -> None:
+    """It was harder than it had to be."""
+    run = SyntheticRun(tmp_path / "run", "S5.mds.one-zone")
+    shared(run, 30.0, 75.0, others=1.0, idle=0.0)
+    assert run.judged().verdict == "held"
+
+
+@pytest.mark.parametrize("promise", ["S5.mds.two-zones", "S5.mds.until"])
+@pytest.mark.parametrize("others", [1.0, 0.0])
+def test_an_impact_that_is_promised_is_no_proof_either(tmp_path: Path, promise: str, others: float) -> None:
+    """What is promised of two zones is that clients suffer by their loss."""
+    run = SyntheticRun(tmp_path / "run", promise, ("zone-a", "zone-b"))
+    run.fail(INJECTING_S, HEALED_S)
+    shared(run, 40.0, 45.0, others=others, idle=0.0)
+    assert run.judged().verdict == ("inconclusive" if others else "held")
+
+
+@pytest.mark.parametrize("lost", [True, False])
+def test_metadata_that_paused_while_others_took_cores(tmp_path: Path, *, lost: bool) -> None:
+    """Lost metadata is another matter."""
+    run = SyntheticRun(tmp_path / "run", "S5.milvus.active-active", engines=("mds", "milvus"))
+    run.milvus()
+    run.fail(40.0, 47.0)
+    shared(run, 38.0, 40.0, others=0.9, idle=0.0)
+    if lost:
+        run.lose("p10")
+    verdict = run.judged()
+    assert verdict.verdict == ("broken" if lost else "inconclusive")
+    assert "no reads of metadata succeeded for" in verdict.reason.lower()
