@@ -20,6 +20,7 @@ from gameday.cli_errors import ChaosCommand, says_errors
 from gameday.clusters import TOPOLOGY, memory_in_use
 from gameday.engine import find_engine
 from gameday.errors import ExitCode, UsageError
+from gameday.machine import MachineWatch
 from gameday.records import (
     Recorder,
     Request,
@@ -32,7 +33,7 @@ from gameday.records import (
 from gameday.regions import alone_in, api_client, check_opt_in, region_named
 from gameday.session import Session, enter, leave
 from gameday.settle import SETTLE_DEADLINE_S, settle
-from gameday.timeline import Timeline, now
+from gameday.timeline import Timeline, now, read_timeline
 from gameday.topology import load_topology
 from gameday.watcher import ClusterWatch
 from lakehouse.deploy import deployed, endpoints
@@ -100,11 +101,12 @@ def _look(session: Session, seconds: float) -> dict[str, Any]:
     names = [formation.name for formation in deployed(session.api) if formation.name in ARRIVALS_PER_S]
     if not names:
         raise UsageError("no formation has a load")
-    watch = ClusterWatch(session, [NAMESPACE])
+    watch, machine = ClusterWatch(session, [NAMESPACE]), MachineWatch(session)
     watch.start()
     begin_loads(names, [_job(seconds, session.topology.zones)])
     await_steady()
     _, begin = now()
+    machine.start()
     cpu_s, memory = time.process_time(), [memory_in_use(session.region, session.engine)]
     looking_s = 0.0
     while (left := begin + seconds - now()[1]) > 0:
@@ -115,6 +117,7 @@ def _look(session: Session, seconds: float) -> dict[str, Any]:
         looking_s += time.process_time() - before
     cpu_s = time.process_time() - cpu_s - looking_s
     _, end = now()
+    machine.stop()
     watch.stop()
     for name in names:
         # reads back what it wrote, and tidies up: what a load leaves slows the next one down
@@ -129,6 +132,7 @@ def _look(session: Session, seconds: float) -> dict[str, Any]:
         "writes_missing": missing_writes(read_ledger(session.folder), read_read_back(session.folder)),
         "watching_core_share": round(cpu_s / (end - begin), 4),
         "recording_core_share": round(_recording_s(session.folder, requests) / (end - 5.0 - begin), 4),
+        "cores": measure.mean_cores(read_timeline(session.timeline.path)),
         "memory_bytes_max": max(memory),
     }
 
@@ -184,7 +188,8 @@ def _tell(found: dict[str, Any], *, as_json: bool) -> None:
         console.print(f"acknowledged, and not found again: {len(missing)} writes, such as {missing[0]}", soft_wrap=True)
     console.print(
         f"{found['seconds']:g} s · watching {found['watching_core_share']:.1%} of a core, recording"
-        f" {found['recording_core_share']:.1%} · memory in use at most {found['memory_bytes_max'] / 2**30:.2f} GiB",
+        f" {found['recording_core_share']:.1%} · memory in use at most {found['memory_bytes_max'] / 2**30:.2f} GiB ·"
+        f" cores used: {measure.cores_text(found['cores'])}",
         soft_wrap=True,
     )
 

@@ -9,14 +9,17 @@ from __future__ import annotations
 import math
 from bisect import bisect_left, bisect_right
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from statistics import median
 
 from gameday.records import Request
+from gameday.timeline import Event
 
 FAILED = ("error", "dropped")
+# Who had the machine's cores, as events of kind `machine` have it.
+_OF_CORES = ("region", "harness", "others", "stolen", "idle")
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,3 +238,18 @@ def silences(requests: Iterable[Request], begin: float, end: float, longest_s: f
     """Return the stretches of the window, longer than `longest_s`, in which no operation was due, edges included."""
     moments = sorted(request.intended for request in requests if begin <= request.intended <= end)
     return [(before, after) for before, after in pairwise([begin, *moments, end]) if after - before > longest_s]
+
+
+def mean_cores(events: Iterable[Event]) -> dict[str, float]:
+    """Return how many of the machine's cores each had in the mean of what `machine` events tell; none if there is none.
+
+    `region` are its containers, `harness` it and the load, `stolen` is what other machines of the same host had.
+    """
+    told = [event for event in events if event.kind == "machine"]
+    length_s = sum(event["seconds"] for event in told)
+    return {name: round(sum(one[name] * one["seconds"] for one in told) / length_s, 2) for name in _OF_CORES if told}
+
+
+def cores_text(cores: Mapping[str, float]) -> str:
+    """Return `mean_cores` as a person reads it."""
+    return ", ".join(f"{name} {amount:.2f}" for name, amount in cores.items()) or "not known"

@@ -20,7 +20,7 @@ from plotly.offline import get_plotlyjs
 
 from gameday.contract import Contract
 from gameday.judge import Verdict, Word
-from gameday.measure import Outage, outages, resolution_s
+from gameday.measure import Outage, cores_text, mean_cores, outages, resolution_s
 from gameday.records import Request, Workload, read_ledger, read_read_back, read_requests, read_workloads
 from gameday.report_plots import engine_figure
 from gameday.report_story import Deed, Mark, Shade, deeds, marks, origin_mono, shades
@@ -157,7 +157,7 @@ def _run_view(folder: Path, number: int, contract: Contract) -> _RunView:
         experiment=experiment,
         title=str(meta.get("title", experiment)),
         problems=problems,
-        facts=_run_facts(meta, folder),
+        facts=_run_facts(meta, folder, events),
         declared=[(str(name), _plain(value)) for name, value in (meta.get("declared") or {}).items()],
         deeds=deeds(events),
         engines=[
@@ -182,8 +182,8 @@ def _read_meta(folder: Path) -> tuple[dict[str, Any], list[str]]:
     return (meta, []) if isinstance(meta, dict) else ({}, ["The meta.json of this run is not an object."])
 
 
-def _run_facts(meta: Mapping[str, Any], folder: Path) -> list[tuple[str, str]]:
-    started = meta.get("started_wall")
+def _run_facts(meta: Mapping[str, Any], folder: Path, events: Sequence[Event]) -> list[tuple[str, str]]:
+    started, cores = meta.get("started_wall"), mean_cores(events)
     host = meta.get("host") or {}
     facts = [
         ("Run", meta.get("run_id", folder.name)),
@@ -192,6 +192,7 @@ def _run_facts(meta: Mapping[str, Any], folder: Path) -> list[tuple[str, str]]:
         ("Started", f"{datetime.fromtimestamp(started, UTC):%Y-%m-%d %H:%M:%S} UTC" if started else None),
         ("Region and zones", f"{meta['region']}: {_plain(meta.get('zones'))}" if meta.get("region") else None),
         ("Host", f"{host.get('cores')} cores, {host.get('memory_bytes', 0) / 2**30:.1f} GiB" if host else None),
+        ("Cores used, in the mean", cores_text(cores) if cores else None),
         ("Images", meta.get("images")),
         ("Contract", meta.get("contract")),
         ("Harness", meta.get("version")),

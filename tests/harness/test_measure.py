@@ -5,12 +5,13 @@ from __future__ import annotations
 import random
 
 import pytest
-from builders import BEGAN_MONO, request
+from builders import BEGAN_MONO, BEGAN_WALL, request
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gameday import measure
 from gameday.records import Request
+from gameday.timeline import Event
 
 RATE_PER_S, TIME_OUT_S = 20, 3.0
 INTERVAL_S = 1 / RATE_PER_S
@@ -202,3 +203,20 @@ def test_progress_is_counted_between_the_first_and_the_last_look_within_the_wind
     assert measure.progress(looks, 3, 5) is None
     assert measure.progress([(1.0, 3), (1.0, 4)], 0, 2) is None
     assert measure.progress([], 0, 9) is None
+
+
+def test_mean_cores_are_weighed_by_their_seconds() -> None:
+    """A second that was longer counts for more; other events count for nothing, and without any nothing is known."""
+    idle, busy = (
+        {"region": region, "harness": 0.1, "others": 0.0, "stolen": 0.0, "idle": 0.5} for region in (1.0, 2.0)
+    )
+    events = [
+        Event(BEGAN_WALL, BEGAN_MONO, "machine", fields={"seconds": 3.0, **idle}),
+        Event(BEGAN_WALL, BEGAN_MONO, "machine", fields={"seconds": 1.0, **busy}),
+        Event(BEGAN_WALL, BEGAN_MONO, "node"),
+    ]
+    cores = measure.mean_cores(events)
+    assert cores == {"region": 1.25, "harness": 0.1, "others": 0.0, "stolen": 0.0, "idle": 0.5}
+    assert measure.cores_text(cores).startswith("region 1.25, harness 0.10, others")
+    assert measure.mean_cores(events[2:]) == {}
+    assert measure.cores_text({}) == "not known"
