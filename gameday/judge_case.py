@@ -13,6 +13,9 @@ from gameday.errors import Inconclusive
 from gameday.reading import RunFolder, SeenFault
 from gameday.records import Request
 
+# Seconds are one after the other where no more than this is between them.
+_APART_S = 0.5
+
 
 @dataclass(frozen=True, slots=True)
 class Finding:
@@ -111,8 +114,11 @@ class Case:
         """Raise Inconclusive where the load sent its operations so late that latency is not the service's alone.
 
         Looked at in the baseline and from `begin` to `end`. Whoever judges by when clients were answered asks for it.
+        Nor is a baseline a measure in which others took the machine's cores.
         """
         evidence = self.contract.evidence
+        if why := self.others_took(*self.run.phase("baseline")):
+            raise Inconclusive(f"the baseline is no measure: {why}")
         for engine in self.engines:
             for name, window in (("baseline", self.run.phase("baseline")), ("fault", (begin, end))):
                 delays = measure.start_delays_s(measure.due_within(self.requests(engine), *window))
@@ -126,22 +132,36 @@ class Case:
     def check_alone(self, begin: float, end: float, found: str) -> None:
         """Raise Inconclusive where others took cores of the machine that the lakehouse wanted, from `begin` to `end`.
 
-        Whoever says that clients suffered asks for it, since that may be why; `found` is what would be said. What was
-        idle was wanted by nobody. Of a machine that does not tell whose its cores were nothing is asked.
+        Whoever says that clients suffered asks for it, since that may be why; `found` is what would be said.
         """
-        evidence = self.contract.evidence
-        samples = [one for one in self.run.of_kind("machine") if begin < one.mono and one.mono - one["seconds"] < end]
+        if why := self.others_took(begin, end):
+            raise Inconclusive(f"{found}; but {why}")
+
+    def others_took(self, begin: float, end: float) -> str | None:
+        """Tell when others took the most cores that the lakehouse wanted, or for how long nobody looked; None if never.
+
+        What was idle was wanted by nobody. Of a run that was never told whose the cores were nothing is asked.
+        """
+        evidence, samples = self.contract.evidence, self.run.of_kind("machine")
+        if not samples:
+            return None
+        seen = [one for one in samples if begin < one.mono and one.mono - one["seconds"] < end]
+        edges = [begin, *(edge for one in seen for edge in (one.mono - one["seconds"], one.mono)), end]
+        unseen_s = max(later - earlier for earlier, later in zip(edges[::2], edges[1::2], strict=True))
+        if unseen_s > evidence.silence_s_max:
+            return f"for {seconds(unseen_s)} nobody looked whose the machine's cores were"
         kept: list[tuple[float, float]] = []
-        for first, last in pairwise(samples):
+        for first, last in pairwise(seen):
             both_s = first["seconds"] + last["seconds"]
+            if last.mono - both_s - (first.mono - first["seconds"]) > _APART_S:
+                continue
             lacking = ((one["others"] + one["stolen"] - one["idle"]) * one["seconds"] for one in (first, last))
             kept.append((sum(lacking) / both_s, last.mono - both_s - self.fault.injecting))
         most, after_s = max(kept, default=(0.0, 0.0))
-        if most > evidence.cores_taken_max:
-            raise Inconclusive(
-                f"{found}; but {seconds(after_s)} after the fault others took {most:.1f} of the machine's cores,"
-                " which the lakehouse wanted"
-            )
+        if most <= evidence.cores_taken_max:
+            return None
+        when = f"{seconds(abs(after_s))} {'after' if after_s >= 0 else 'before'} the fault"
+        return f"{when} others took {most:.1f} of the machine's cores, which the lakehouse wanted"
 
     def _declared_per_s(self, engine: str) -> float:
         event = self.run.first("load.begin", engine=engine)

@@ -172,6 +172,7 @@ def impact_until_restored(case: Case) -> Finding:
         reason = f"Clients saw no impact from {begin}, before any was restored."
     elif back is None:
         reason = f"Success was not sustained within {seconds(recovery.deadline_s)} after a zone was usable again."
+        case.check_alone(healing, case.observed_end, reason.rstrip("."))
     else:
         reason = "The impact lasted until a zone was restored, and ended then."
         case.check_alone(fault.in_effect, healing, "the impact lasted until a zone was restored")

@@ -10,7 +10,15 @@ from gameday.errors import Inconclusive
 from gameday.judge_case import Case, Finding, seconds, sentence
 from gameday.judge_impact import as_before_at, bound_text, recovered_at
 from gameday.judge_pods import serves
-from gameday.judge_workloads import Answer, error_text, in_flight, must_have_failed, named, workload_evidence
+from gameday.judge_workloads import (
+    Answer,
+    error_text,
+    in_flight,
+    must_have_failed,
+    named,
+    unless_others_took,
+    workload_evidence,
+)
 from gameday.judge_writes import read_writes, writes_evidence
 from gameday.records import Workload
 
@@ -176,7 +184,8 @@ def _as_before(case: Case) -> tuple[float | None, Answer]:
     if case.fault_end < deadline:
         lasted = seconds(case.fault_end - fault.injecting)
         return None, Answer(open=f"the zone returned {lasted} after the fault, before all was as before")
-    return None, Answer(f"throughput and latency were not as before within {seconds(recovery.deadline_s)}")
+    complaint = f"throughput and latency were not as before within {seconds(recovery.deadline_s)}"
+    return None, unless_others_took(case, complaint, fault.injecting, case.fault_end)
 
 
 def _as_before_after(case: Case) -> tuple[float | None, Answer]:
@@ -186,7 +195,8 @@ def _as_before_after(case: Case) -> tuple[float | None, Answer]:
         return moment - case.fault_end, Answer()
     if case.observed_end < case.recovery_deadline:
         return None, Answer(open="the load ended before all was as before, and before the deadline")
-    return None, Answer("throughput and latency were not as before after the zone returned")
+    complaint = "throughput and latency were not as before after the zone returned"
+    return None, unless_others_took(case, complaint, case.fault_end, case.observed_end)
 
 
 def _failed_text(case: Case, searches: Sequence[Workload]) -> str:

@@ -8,7 +8,15 @@ from gameday import measure
 from gameday.errors import Inconclusive
 from gameday.judge_case import Case, Finding, seconds, sentence
 from gameday.judge_pods import pods_back, serves
-from gameday.judge_workloads import Answer, error_text, in_flight, must_have_failed, named, workload_evidence
+from gameday.judge_workloads import (
+    Answer,
+    error_text,
+    in_flight,
+    must_have_failed,
+    named,
+    unless_others_took,
+    workload_evidence,
+)
 from gameday.judge_writes import writes_evidence
 from gameday.records import Workload
 from gameday.timeline import Event
@@ -112,7 +120,8 @@ def _works_again(case: Case) -> tuple[float | None, Answer]:
     if case.fault_end < deadline:
         after = seconds(case.fault_end - fault.injecting)
         return None, Answer(open=f"the zone returned {after} after the fault, before queries worked again")
-    return None, Answer(f"queries did not work again within {seconds(recovery.deadline_s)}")
+    complaint = f"queries did not work again within {seconds(recovery.deadline_s)}"
+    return None, unless_others_took(case, complaint, fault.injecting, case.fault_end)
 
 
 def _failed_text(case: Case, queries: Sequence[Workload]) -> str:

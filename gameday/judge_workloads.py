@@ -20,6 +20,12 @@ class Answer:
     open: str | None = None
 
 
+def unless_others_took(case: Case, complaint: str, begin: float, end: float) -> Answer:
+    """Complain of how soon clients were answered, unless others took the machine's cores meanwhile: then it is open."""
+    why = case.others_took(begin, end)
+    return Answer(open=f"{complaint}; but {why}") if why else Answer(complaint)
+
+
 def was_in_flight(workload: Workload, moment: float, least_s: float) -> bool:
     """Tell whether an engine had had a workload for at least `least_s` at a moment, and had not finished it."""
     taken = workload.at("accepted", "running")

@@ -75,7 +75,7 @@ def look(files: Iterable[Path]) -> Cores:
     """Read all of it once; a container that is gone is left out."""
     region = {}
     for file in files:
-        with suppress(OSError, ValueError):
+        with suppress(OSError, ValueError, KeyError):
             region[str(file)] = used_s(file)
     times = psutil.cpu_times()
     return Cores(
@@ -100,11 +100,11 @@ def between(before: Cores, after: Cores) -> dict[str, float] | None:
     if min(used, default=0.0) < 0:
         return None
     region, harness = sum(used), max(after.harness - before.harness, 0.0)
-    others = max(after.busy - before.busy - region - harness, 0.0)
     spent = {
         "region": region,
         "harness": harness,
-        "others": others,
+        # less than none where one was read a little later than the other: the next second has it too much
+        "others": after.busy - before.busy - region - harness,
         "stolen": after.stolen - before.stolen,
         "idle": after.idle - before.idle,
     }
@@ -138,20 +138,27 @@ class MachineWatch:
             self._thread.join(_ENDS_S)
 
     def _watch(self, files: list[Path]) -> None:
-        before = look(files)
-        while not self._ended.wait(EVERY_S):
-            after = look(files)
-            if told := between(before, after):
-                self._session.timeline.append("machine", "harness", **told)
-            before = after
+        try:
+            before = look(files)
+            while not self._ended.wait(EVERY_S):
+                after = look(files)
+                if told := between(before, after):
+                    self._session.timeline.append("machine", "harness", **told)
+                before = after
+        except Exception as error:  # noqa: BLE001 - a thread that dies in silence would leave holes nobody knows of
+            with suppress(OSError):
+                self._session.timeline.append("machine.unwatched", "harness", reason=repr(error))
 
 
 def _used_by_harness_s() -> float:
     """Return the CPU seconds of this process and of all below it, those that ended and were waited for as well."""
     own = psutil.Process()
+    below: list[psutil.Process] = []
+    with suppress(psutil.Error, OSError):
+        below = own.children(recursive=True)
     total = 0.0
-    for process in (own, *own.children(recursive=True)):
-        with suppress(psutil.Error):
+    for process in (own, *below):
+        with suppress(psutil.Error, OSError):
             times = process.cpu_times()
             total += times.user + times.system + times.children_user + times.children_system
     return total

@@ -39,6 +39,7 @@ _LOOK_EVERY_S_MIN = 10.0
 # What was last seen is told for so many looks more: until then several have failed.
 _LOOKS_KEPT = 6
 VELERO = "velero-"
+_ENDED = ("Completed", "PartiallyFailed", "Failed", "FailedValidation")
 _HELP = {
     NEWEST: "Moment to which the newest complete backup restores, 0 where there is none.",
     SIZE: "Size of the newest complete backup in the store.",
@@ -54,13 +55,14 @@ class Newest:
     size: int = 0
 
 
-def newest(store: str, kind: str, wanted: Listing) -> Newest:
+def newest(store: str, kind: str, wanted: Listing, refused: set[str]) -> Newest:
     """Look for the newest complete backup of a kind; raises BackupError where the store cannot be read.
 
-    `wanted` are the objects that one of Velero's should have.
+    `wanted` are the objects that one of Velero's should have. Those that ended as no good are kept in `refused` by
+    their names, so that none is read twice.
     """
     if kind.startswith(VELERO):
-        return _of_velero(f"{store}backups/velero/backups", kind.removeprefix(VELERO), wanted)
+        return _of_velero(f"{store}backups/velero/backups", kind.removeprefix(VELERO), wanted, refused)
     place, complete, moment = _KINDS[kind]
     found = objects(f"{store}{place}")
     taken = {
@@ -98,12 +100,12 @@ _KINDS: dict[str, tuple[str, str, Callable[[str, Stored], float | None]]] = {
 }
 
 
-def _of_velero(place: str, formation: str, wanted: Listing) -> Newest:
+def _of_velero(place: str, formation: str, wanted: Listing, refused: set[str]) -> Newest:
     found = objects(place)
     # backups have the name of their schedule, and when they were begun
     for path in sorted(found, reverse=True):
         name, _, file = path.rpartition("/")
-        if file != "velero-backup.json" or not name.startswith(f"formation-{formation}-"):
+        if file != "velero-backup.json" or not name.startswith(f"formation-{formation}-") or name in refused:
             continue
         try:
             status = json.loads(content(f"{place}/{path}"))["status"]
@@ -111,6 +113,8 @@ def _of_velero(place: str, formation: str, wanted: Listing) -> Newest:
             listing = f"{name}/{name}{LISTING}"
             complete = status["phase"] == "Completed" and listing in found
             complete = complete and lacking_objects(wanted, read_listing(content(f"{place}/{listing}"))) is None
+            if not complete and status["phase"] in _ENDED:
+                refused.add(name)
         except (ValueError, KeyError, TypeError):
             # a damaged one is no complete one
             continue
@@ -131,6 +135,7 @@ class Ages:
     kinds: Mapping[str, Mapping[str, str | float]]
     wanted: Mapping[str, Listing]
     _seen: dict[str, tuple[float, Newest]] = field(default_factory=dict)
+    _refused: set[str] = field(default_factory=set)
 
     @property
     def look_every_s(self) -> float:
@@ -142,7 +147,7 @@ class Ages:
         for kind, said in self.kinds.items():
             try:
                 wanted = self.wanted.get(str(said["formation"]), {})
-                self._seen[kind] = time.monotonic(), newest(self.store, kind, wanted)
+                self._seen[kind] = time.monotonic(), newest(self.store, kind, wanted, self._refused)
             except (BackupError, ValueError, KeyError) as error:
                 print(f"{kind}: {error}", file=sys.stderr, flush=True)  # noqa: T201 - the log of the pod
 

@@ -170,8 +170,8 @@ class ScratchVolumes:
             except (HarnessError, CannotRestoreError, ValueError, KeyError) as error:
                 return {}, [f"{_ETCD_SNAPSHOT} cannot be restored: {error}"]
         count, which, differing = compare_with_living(self.in_pod, restored, revision)
-        if not count:
-            raise HarnessError(f"the volume of {pod} has {len(restored.keys)} keys, and none is among {which}")
+        if not count and not differing:
+            differing = [f"none of its {len(restored.keys)} keys is among {which}"]
         return {which: count}, differing
 
 

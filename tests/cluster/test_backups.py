@@ -138,7 +138,7 @@ def _newest_told(lakehouse: Lakehouse, formation: str) -> float:
     program = (
         "import json, os, sys; from lakehouse.backup import ages; kind, name = sys.argv[1:];"
         "wanted = json.loads(os.environ['AGES_OBJECTS'])[name];"
-        "print(ages.newest(os.environ['AGES_STORE'], kind, wanted).wall)"
+        "print(ages.newest(os.environ['AGES_STORE'], kind, wanted, set()).wall)"
     )
     pod = BackupPod(lakehouse.region)
     return float(pod.run(("python3", "-c", program, f"{VELERO}-{formation}", formation)))

@@ -183,8 +183,10 @@ def test_ages_are_those_of_what_is_complete(
     for name, value in lab.environment.items():
         monkeypatch.setenv(name, value)
     newest = lab.snapshots.take()
-    assert ages.newest("store:", "etcd", {}) == ages.Newest(newest.taken_wall, newest.size_bytes)
-    assert ages.newest("store:", "vectors", {}) == ages.newest("store:", "velero-mds", {}) == ages.Newest()
+    assert ages.newest("store:", "etcd", {}, set()) == ages.Newest(newest.taken_wall, newest.size_bytes)
+    assert (
+        ages.newest("store:", "vectors", {}, set()) == ages.newest("store:", "velero-mds", {}, set()) == ages.Newest()
+    )
     wanted = {"v1/Secret": ["lakehouse/mds"]}
     file, whole = tmp_path / "any", gzip.compress(json.dumps(wanted).encode())
     for phase, name, listing in (
@@ -202,7 +204,10 @@ def test_ages_are_those_of_what_is_complete(
         file.write_text(json.dumps({"status": status}))
         store.put(file, f"store:backups/velero/backups/{name}/velero-backup.json")
     first, fourth = (datetime(2026, 11, 25, 14, 0, second, tzinfo=UTC).timestamp() for second in (1, 4))
-    assert ages.newest("store:", "velero-mds", wanted).wall == first
-    assert ages.newest("store:", "velero-mds", {}).wall == fourth
+    refused: set[str] = set()
+    assert ages.newest("store:", "velero-mds", wanted, refused).wall == first
+    assert refused == {f"formation-mds-{number}" for number in (2, 4, 6)}
+    assert ages.newest("store:", "velero-mds", {}, refused).wall == first
+    assert ages.newest("store:", "velero-mds", {}, set()).wall == fourth
     store.put(file, "store:backups/postgres/backup/lakehouse/20261125-140000F/backup.manifest.copy")
-    assert ages.newest("store:", "postgres", {}) == ages.Newest()
+    assert ages.newest("store:", "postgres", {}, set()) == ages.Newest()

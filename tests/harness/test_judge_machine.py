@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from builders import HEALED_S, INJECTING_S, LOAD_END_S, SyntheticRun
+from builders import BEGAN_MONO, HEALED_S, HEALING_S, INJECTING_S, LOAD_END_S, SyntheticRun
 
 
 def shared(run: SyntheticRun, from_s: float, to_s: float, **taken: float) -> None:
     """Watch the machine all the time; from `from_s` to `to_s` others had what `taken` says, else nothing."""
-    for second in range(1, int(LOAD_END_S)):
+    for second in range(1, int(LOAD_END_S) * 2):
         cores = {"region": 1.5, "harness": 0.1, "others": 0.0, "stolen": 0.0, "idle": 0.1}
         if from_s < second <= to_s:
             cores |= taken
@@ -33,7 +33,6 @@ def one_zone(tmp_path: Path) -> SyntheticRun:
         (50.0, 52.0, {"stolen": 0.5, "idle": 0.0}, "inconclusive"),
         (50.0, 52.0, {"others": 1.0, "idle": 0.9}, "broken"),
         (0.0, LOAD_END_S, {"others": 0.2, "idle": 0.0}, "broken"),
-        (10.0, 29.0, {"others": 1.0, "idle": 0.0}, "broken"),
         (80.0, LOAD_END_S, {"others": 1.0, "idle": 0.0}, "broken"),
     ],
 )
@@ -47,6 +46,68 @@ def test_an_impact_while_others_took_cores_is_no_proof(
     assert "succeeded for 7.1 s" in verdict.reason
     if word == "inconclusive":
         assert "but 20.0 s after the fault others took " in verdict.reason
+
+
+def test_seconds_that_do_not_follow_each_other_are_no_two(one_zone: SyntheticRun) -> None:
+    """Between them a container began or ended, and nothing is known of that second."""
+    shared(one_zone, 50.0, 51.0, others=0.4, idle=0.0)
+    one_zone.events = [one for one in one_zone.events if one["mono"] not in (BEGAN_MONO + 50, BEGAN_MONO + 52)]
+    shared_too_little = one_zone.judged()
+    assert shared_too_little.verdict == "broken"
+    assert "others took" not in shared_too_little.reason
+
+
+def test_a_watch_that_ended_early_leaves_it_open(one_zone: SyntheticRun) -> None:
+    """Others may have taken the cores when nobody looked; one that was never watched is judged as it is."""
+    shared(one_zone, 0.0, 0.0)
+    one_zone.events = [one for one in one_zone.events if one["kind"] != "machine" or one["mono"] < BEGAN_MONO + 60]
+    verdict = one_zone.judged()
+    assert verdict.verdict == "inconclusive"
+    assert verdict.reason.endswith("but for 16.0 s nobody looked whose the machine's cores were.")
+
+
+@pytest.mark.parametrize("impact", [True, False])
+def test_a_baseline_in_which_others_took_cores_is_no_measure(one_zone: SyntheticRun, *, impact: bool) -> None:
+    """Whatever is compared with it."""
+    if not impact:
+        one_zone.requests = SyntheticRun(one_zone.folder, one_zone.promise).requests
+    shared(one_zone, 10.0, 12.0, others=0.9, idle=0.0)
+    verdict = one_zone.judged()
+    assert verdict.verdict == "inconclusive"
+    assert verdict.reason.startswith("The baseline is no measure: 20.0 s before the fault others took 0.9 of")
+
+
+@pytest.mark.parametrize("others", [0.9, 0.0])
+@pytest.mark.parametrize("promise", ["S5.mds.until", "S5.customer"])
+def test_a_recovery_that_did_not_last_while_others_took_cores(tmp_path: Path, promise: str, others: float) -> None:
+    """All is well from when the zone returned, but not to the end."""
+    run = SyntheticRun(tmp_path / "run", promise, ("zone-a", "zone-b"))
+    run.prolong(HEALING_S)
+    run.fail(INJECTING_S, HEALED_S)
+    run.fail(221, 228)
+    shared(run, 219, 221, others=others, idle=0.0)
+    verdict = run.judged()
+    assert verdict.verdict == ("inconclusive" if others else "broken"), verdict.reason
+
+
+@pytest.mark.parametrize("others", [0.9, 0.0])
+@pytest.mark.parametrize("healing_s", [160.0, HEALING_S])
+@pytest.mark.parametrize("engine", ["milvus", "presto"])
+def test_an_engine_that_is_not_as_before_while_others_took_cores(
+    tmp_path: Path, engine: str, healing_s: float, others: float
+) -> None:
+    """Neither while the zone is lost, nor, what is asked of Milvus alone, after it returned."""
+    promise = {"milvus": "S5.milvus.inflight", "presto": "S5.presto.rescheduled"}[engine]
+    run = SyntheticRun(tmp_path / "run", promise, engines=("mds", engine))
+    getattr(run, engine)()
+    run.prolong(healing_s)
+    run.fail(140 if healing_s == 160.0 else 225, 160 if healing_s == 160.0 else 235, engine=engine)
+    shared(run, healing_s - 20 if healing_s == 160.0 else 220, 230, others=others, idle=0.0)
+    verdict = run.judged()
+    if (engine, healing_s) == ("presto", HEALING_S):
+        assert verdict.verdict == "held"
+    else:
+        assert verdict.verdict == ("inconclusive" if others else "broken"), verdict.reason
 
 
 def test_what_was_lost_is_lost_whoever_had_the_cores(one_zone: SyntheticRun) -> None:

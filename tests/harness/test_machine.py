@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
+import psutil
 import pytest
 
 from gameday import machine
@@ -22,11 +23,11 @@ AFTER = Cores(mono=102.0, busy=53.0, stolen=1.2, idle=30.8, region={"a": 11.0, "
 
 
 @contextmanager
-def spinning() -> Iterator[None]:
+def spinning() -> Iterator[psutil.Process]:
     """Let a process of ours compute."""
     with subprocess.Popen([sys.executable, "-c", _SPIN]) as process:
         try:
-            yield
+            yield psutil.Process(process.pid)
         finally:
             process.kill()
 
@@ -53,14 +54,23 @@ def test_what_was_never_waited_for_makes_no_others() -> None:
     assert told["harness"] == 0.0
 
 
+def test_what_was_read_too_early_is_made_up_for_in_the_next_second() -> None:
+    """A second that has less than nothing for others is told so, or the one after it had too much for good."""
+    told = between(BEFORE, replace(AFTER, busy=51.5))
+    assert told is not None
+    assert told["others"] == -0.15
+
+
 def test_a_process_of_the_harness_is_its_own() -> None:
-    """One that it started, for as long as that runs; this machine has two cores or more."""
+    """One that it started, while that still runs."""
     before = look([])
-    with spinning():
+    with spinning() as process:
         time.sleep(1.0)
+        spent = process.cpu_times()
         told = between(before, look([]))
     assert told is not None
-    assert 0.6 < told["harness"] < 1.5
+    assert spent.user > 0.1
+    assert told["harness"] * told["seconds"] >= spent.user + spent.system
 
 
 def test_cgroups_are_found_by_the_first_process_of_a_container(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
