@@ -12,7 +12,7 @@ from typing import Any
 LISTING = "-resource-list.json.gz"
 
 # Of API version and kind, as "apps/v1/Deployment", the objects' namespaces and names, as "lakehouse/mds".
-type Listing = Mapping[str, Sequence[str]]
+Listing = Mapping[str, Sequence[str]]
 
 
 def listing_of(objects: Iterable[Mapping[str, Any]]) -> Listing:

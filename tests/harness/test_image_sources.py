@@ -315,5 +315,5 @@ def test_a_run_writes_down_the_images_that_it_ran_on(tmp_path: Path) -> None:
     meta = json.loads((folder / "meta.json").read_text())
     assert meta["images"] == used
     assert meta["contract"].startswith(f"{PROJECT}/contract.yaml (")
-    shown = dict(_run_facts(meta, folder))["Images"]
+    shown = dict(_run_facts(meta, folder, []))["Images"]
     assert all(image in shown for image in (PRESTO_IMAGE, SPARK_IMAGE, OWN))
