@@ -47,6 +47,8 @@ def properties(environment: "dict[str, str]") -> "dict[str, str]":
         "controller.quorum.election.backoff.max.ms": str(_CONTROLLER_BACKOFF_MS),
         "controller.quorum.fetch.timeout.ms": str(_CONTROLLER_FETCH_MS),
         "replica.lag.time.max.ms": "4000",
+        # who asks the new leader a moment too soon asks again then, and a write waits for it
+        "replica.fetch.backoff.ms": "100",
         "default.replication.factor": copies,
         "offsets.topic.replication.factor": copies,
         "offsets.topic.num.partitions": "3",

@@ -20,7 +20,7 @@ _LOG = logging.getLogger(__name__)
 _END_DEADLINE_S, _LOOK_S = 5.0, 1.0
 # A broker that has not answered for so long is asked no more, and who leads in its place is looked up.
 _SILENCE_MS = 1500
-# So soon a write goes to who leads in a lost broker's place, once there is one.
+# So soon a write goes to who leads in a lost broker's place, and is read from there, once there is one.
 _REFRESH_MS, _RETRY_MS = 300, 200
 _CREATE_DEADLINE_S = 60.0
 _PAUSE_S = 1.0
@@ -60,7 +60,8 @@ class Log:
             "broker.address.family": "v4",
             "reconnect.backoff.max.ms": 500,
             "socket.timeout.ms": _SILENCE_MS,
-            "topic.metadata.refresh.interval.ms": 1000,
+            "topic.metadata.refresh.interval.ms": _REFRESH_MS,
+            "retry.backoff.max.ms": _RETRY_MS,
             "message.max.bytes": _MESSAGE_BYTES_MAX,
         }
         self._common, self._topic, self._append_deadline_s = common, topic, append_deadline_s
@@ -73,8 +74,6 @@ class Log:
                 "linger.ms": 1,
                 "delivery.timeout.ms": int(append_deadline_s * 1000),
                 "request.timeout.ms": _SILENCE_MS,
-                "retry.backoff.max.ms": _RETRY_MS,
-                "topic.metadata.refresh.interval.ms": _REFRESH_MS,
             }
         )
         self._asker, self._asking = self._consumer(), threading.Lock()
