@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Collection
+from functools import partial
 from pathlib import Path
 
 from gameday.engine import Engine
@@ -77,7 +78,7 @@ def build_node_images(engine: Engine) -> tuple[str, str]:
     together(pod_root_file_system, *_PACKAGES, *compiled, node_root_file_system, _provider_root_file_system)
     with tempfile.TemporaryDirectory() as folder:
         carried = [references()[formation.name] for formation in DEPLOYED]
-        return built_node_images(engine, key_of(*carried), lakehouse_images(Path(folder), carried))
+        return built_node_images(engine, key_of(*carried), partial(lakehouse_images, Path(folder), carried))
 
 
 def references() -> dict[str, str]:

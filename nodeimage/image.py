@@ -8,7 +8,7 @@ names already in containerd's store, since loading them at each node's start cos
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from gameday.engine import Engine
@@ -88,11 +88,11 @@ def node_root_file_system() -> Path:
     return root_file_system("node", NODE_PACKAGES)
 
 
-def node_images(engine: Engine, extra_key: str, extra: Sequence[Image]) -> tuple[str, str]:
+def node_images(engine: Engine, extra_key: str, extra: Callable[[], Sequence[Image]]) -> tuple[str, str]:
     """Return the references of the control plane's and the workers' node image, built where they are not there yet.
 
-    `extra` are images that workers carry from the start; `extra_key` is a key of their inputs. Raises HarnessError with
-    the end of what the failing step said.
+    `extra` makes images that workers carry from the start, and is asked where they are needed; `extra_key` is a key of
+    their inputs. Raises HarnessError with the end of what the failing step said.
     """
     programs, node_root, pod_root = together(node_programs, node_root_file_system, pod_root_file_system)
     key = key_of(str(programs), str(node_root), str(pod_root), FILES, _FURNISH, _PRELOAD)
@@ -103,11 +103,10 @@ def node_images(engine: Engine, extra_key: str, extra: Sequence[Image]) -> tuple
         if not engine.has_image(common):
             with step("furnish the node image"):
                 _furnish(engine, common, programs, node_root)
-        wanted = [(control_plane, list(_CONTROL_PLANE_IMAGES.items()), []), (worker, [], list(extra))]
-        for reference, own, more in wanted:
+        for reference, own, more in ((control_plane, _CONTROL_PLANE_IMAGES, tuple), (worker, {}, extra)):
             if not engine.has_image(reference):
                 with step(f"preload {reference.split('/')[-1].split(':')[0]}"), tempfile.TemporaryDirectory() as folder:
-                    archive = _archive(Path(folder), programs, pod_root, dict([*own, *_EVERYWHERE.items()]), more)
+                    archive = _archive(Path(folder), programs, pod_root, {**own, **_EVERYWHERE}, list(more()))
                     store = Path(folder) / "store"
                     store.mkdir()
                     mounts = {archive: "/in/images.tar:ro", store: "/var/lib/containerd"}
