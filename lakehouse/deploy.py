@@ -48,6 +48,8 @@ from lakehouse.volumes import VOLUMES, path_of, remove_volumes, volumes
 from nodeimage.steps import step
 
 _READY_DEADLINE_S = 180.0
+# A look takes a fifth of a second of the cores on which all that is awaited begins.
+_LOOK_EVERY_S = 1.0
 # A broker has a minute to hand over what it leads.
 _GONE_DEADLINE_S = 120.0
 # Of images that each node pulls by itself: gigabytes, over a line that we know nothing of.
@@ -196,7 +198,11 @@ def _still_there(api: client.ApiClient) -> str | None:
 def status(region: Region, engine: Engine) -> dict[str, Any]:
     """Return what is ready and what is not, and why: services, formations, and where clients enter."""
     services = [{"name": item.name, "state": item.state, "address": item.address} for item in region.services(engine)]
-    formations = _formations(api_client(region.kubeconfig)) if region.kubeconfig.exists() else []
+    formations = []
+    if region.kubeconfig.exists():
+        api = api_client(region.kubeconfig)
+        images = images_in_use(api)
+        formations = [{**item, "images": images.get(item["name"], [])} for item in _formations(api)]
     return {"region": region.name, "services": services, "formations": formations, "endpoints": _known(region, engine)}
 
 
@@ -249,7 +255,7 @@ def _await_formations(api: client.ApiClient, deadline_s: float) -> None:
 
     # told while it lasts, for an image that cannot be pulled is tried again and again
     with step("the formations are ready", lambda: seen[-1]):
-        wait_until("the formations to be ready", look, deadline_s=deadline_s, tell=seen.append)
+        wait_until("the formations to be ready", look, deadline_s=deadline_s, every_s=_LOOK_EVERY_S, tell=seen.append)
 
 
 def not_ready(api: client.ApiClient, formation: Formation) -> str | None:
@@ -262,17 +268,21 @@ def not_ready(api: client.ApiClient, formation: Formation) -> str | None:
 
 def images_in_use(api: client.ApiClient) -> dict[str, list[str]]:
     """Return the references of the images that each Deployment and StatefulSet now asks for, by its name."""
-    return {item["name"]: item["images"] for item in _formations(api)}
+    return {one.metadata.name: images_of(api.sanitize_for_serialization(one)) for one in _running(api)}
 
 
 def _formations(api: client.ApiClient) -> list[dict[str, Any]]:
+    """Return the state of each Deployment and StatefulSet; what is asked again and again asks for no more than that."""
+    pods = client.CoreV1Api(api).list_namespaced_pod(NAMESPACE, _request_timeout=10).items
+    return [_formation(one, pods) for one in _running(api)]
+
+
+def _running(api: client.ApiClient) -> list[Any]:
     apps = client.AppsV1Api(api)
-    running = [
+    return [
         *apps.list_namespaced_deployment(NAMESPACE, _request_timeout=10).items,
         *apps.list_namespaced_stateful_set(NAMESPACE, _request_timeout=10).items,
     ]
-    pods = client.CoreV1Api(api).list_namespaced_pod(NAMESPACE, _request_timeout=10).items
-    return [{**_formation(one, pods), "images": images_of(api.sanitize_for_serialization(one))} for one in running]
 
 
 def _formation(running: Any, pods: list[Any]) -> dict[str, Any]:  # noqa: ANN401 - the client carries no types
