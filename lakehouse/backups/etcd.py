@@ -56,7 +56,7 @@ def compare_with_living(in_pod: InPod, restored: Contents, revision: int) -> tup
             raise
         now = _living_contents(in_pod, _NOW)
         living, restored = now.last_changed_as_in(restored), restored.last_changed_as_in(now)
-        which = "keys that the living etcd has not changed since, as it has compacted what it had then"
+        which = "keys that the living etcd has not changed since, as it has compacted what it had"
     else:
         which = "keys with the living etcd"
     return len(living.keys), which, differing_keys(living, restored)
@@ -171,7 +171,8 @@ class Snapshots:
             said = " ".join(str(error).split())[-160:]
             return f"{len(restored.keys)} keys with the digest of the snapshot (the living etcd: {said})", problems
         problems += differing
-        return f"{len(restored.keys)} keys with the digest of the snapshot, {count} {which}", problems
+        compared = f"{count} {which} at revision {manifest.revision}"
+        return f"{len(restored.keys)} keys with the digest of the snapshot, {compared}", problems
 
     def _referenced(self, manifest: Manifest, restored: Contents) -> tuple[str, list[str]]:
         try:

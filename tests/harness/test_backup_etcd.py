@@ -59,7 +59,7 @@ def test_a_snapshot_that_is_taken_while_writes_go_on_verifies(lab: EtcdBackupLab
         writer.join()
     done = lab.snapshots.verify(backup, lambda _: None)
     assert done.problems == ()
-    assert "keys with the living etcd" in done.compared
+    assert "keys with the living etcd at revision" in done.compared
     manifest = json.loads(lab.stored(backup, "manifest.json").read_text())
     assert manifest["objects"]["files/insert_log/7/all/first"] == 500
     assert backup.problem is None
@@ -151,6 +151,7 @@ def test_what_etcd_no_longer_has_is_compared_with_the_digest(lab: EtcdBackupLab)
     assert lab.ran("etcdctl", "compact", "--physical", str(manifest["revision"] + 1)) == 0
     done = lab.snapshots.verify(backup, lambda _: None)
     assert done.problems == ()
+    assert "compacted" in done.compared
     assert f"{manifest['keys']} keys that the living etcd has not changed since" in done.compared
 
 
@@ -211,3 +212,28 @@ def test_ages_are_those_of_what_is_complete(
     assert ages.newest("store:", "velero-mds", {}, set()).wall == fourth
     store.put(file, "store:backups/postgres/backup/lakehouse/20261125-140000F/backup.manifest.copy")
     assert ages.newest("store:", "postgres", {}, set()) == ages.Newest()
+    store.put(file, "store:backups/postgres/backup/lakehouse/20261125-140000F/backup.manifest")
+    assert ages.newest("store:", "postgres", {}, set()).size == 2 * file.stat().st_size
+    page = ages.Ages("store:", json.loads(lab.environment["AGES_KINDS"]), {})
+    assert ages.NEWEST + "{" not in page.metrics()
+    page.look()
+    assert f'{ages.NEWEST}{{kind="vectors",formation="milvus"}} 0.000' in page.metrics()
+    assert f'{ages.EVERY}{{kind="etcd",formation="milvus"}} 60.000' in page.metrics()
+
+
+def test_only_the_newest_are_kept(lab: EtcdBackupLab) -> None:
+    """As many as the settings say, and nothing that was cut off before."""
+    cut_off = lab.lab.folder / "store" / "backups" / "etcd" / "20200101T000000Z" / "snapshot.db"
+    cut_off.parent.mkdir(parents=True)
+    cut_off.write_bytes(b"half")
+    newest = [lab.snapshots.take() for _ in range(3)][-1]
+    names = [one.name for one in lab.snapshots.backups()]
+    assert len(names) == 2
+    assert names[-1] == newest.name
+
+
+def test_the_store_is_looked_at_as_often_as_the_hour_asks_for() -> None:
+    """Sixty times in the shortest interval, and not more often than every ten seconds."""
+    for shortest_s, every_s in ((3600, 60), (1200, 20), (600, 10), (120, 10)):
+        kinds = {"etcd": {"formation": "milvus", "every_s": 3600.0}, "vectors": {"every_s": float(shortest_s)}}
+        assert ages.Ages("store:", kinds, {}).look_every_s == every_s
