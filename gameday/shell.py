@@ -49,7 +49,9 @@ def run(
     except FileNotFoundError as error:
         raise HarnessError(f"{command[0]} is not installed") from error
     except subprocess.TimeoutExpired as error:
-        raise DeadlinePassed(f"`{' '.join(command[:4])} …` to end", deadline_s, "still running") from error
+        # a class path can be pages long
+        named = " ".join(word[:_WORD] for word in command[:4])
+        raise DeadlinePassed(f"`{named} …` to end", deadline_s, "still running") from error
     finally:
         if sink:
             sink.close()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from lakehouse.kafka_packages import KAFKA, kafka_packages_key
+from lakehouse.kafka_packages import BROKER, kafka_packages_key
 from lakehouse.python_packages import SHARED, SITE, packages_key, python_packages, service_files
 from nodeimage.archive import Image, layer_of
 from nodeimage.cache import key_of
@@ -12,7 +12,6 @@ from nodeimage.programs import etcd_tools_key, node_programs_key
 
 _MILVUS = Path(__file__).parent / "milvus"
 _REQUIREMENTS = _MILVUS / "requirements.txt"
-_BROKER = KAFKA / "broker.py"
 _KAFKA_HOME = "/usr/lib/kafka"
 _REPOSITORY = "localhost/lakehouse"
 
@@ -20,7 +19,7 @@ _REPOSITORY = "localhost/lakehouse"
 def milvus_reference() -> str:
     """Return the reference of Milvus's image; its tag is a key of all that is in it, so a change has another name."""
     parts = (packages_key(_REQUIREMENTS), kafka_packages_key(), node_programs_key(), etcd_tools_key())
-    return f"{_REPOSITORY}/milvus:{key_of(*parts, _MILVUS, _BROKER, *SHARED)}"
+    return f"{_REPOSITORY}/milvus:{key_of(*parts, _MILVUS, BROKER, *SHARED)}"
 
 
 def milvus_packages() -> Path:
@@ -37,6 +36,6 @@ def milvus_image(pod_root: Path, packages: Path, kafka: Path, programs: Path, et
         layer_of(scratch / "milvus-packages.layer", {SITE: packages}, compiled=True),
         layer_of(scratch / "kafka-packages.layer", {_KAFKA_HOME: kafka}),
         layer_of(scratch / "etcd.layer", etcd),
-        layer_of(scratch / "milvus.layer", {**service_files(_MILVUS), f"{_KAFKA_HOME}/broker.py": _BROKER}),
+        layer_of(scratch / "milvus.layer", {**service_files(_MILVUS), f"{_KAFKA_HOME}/broker.py": BROKER}),
     )
     return Image(milvus_reference(), layers, ("python3", "-m", "lakehouse.milvus"))

@@ -23,6 +23,9 @@ _MAIN, _STORAGE = "kafka.Kafka", "kafka.tools.StorageTool"
 # controller begins to count anew, so a machine that held the old one and led costs the election on top.
 _SESSION_TIMEOUT_MS, _HEARTBEAT_MS = 1500, 300
 _CONTROLLER_FETCH_MS, _CONTROLLER_ELECTION_MS, _CONTROLLER_BACKOFF_MS = 1000, 300, 100
+# A pod that begins again has another address. Java keeps a name's address for 30 s and that there is none for 10 s, in
+# which brokers that look for each other fail; both are properties of Java's security, and no options.
+_NAMES = "networkaddress.cache.ttl=1\nnetworkaddress.cache.negative.ttl=0\n"
 
 
 def properties(environment: "dict[str, str]") -> "dict[str, str]":
@@ -49,6 +52,9 @@ def properties(environment: "dict[str, str]") -> "dict[str, str]":
         "replica.lag.time.max.ms": "4000",
         # who asks the new leader a moment too soon asks again then, and a write waits for it
         "replica.fetch.backoff.ms": "100",
+        # what goes to the address of a machine that is gone is answered by nobody
+        "socket.connection.setup.timeout.ms": "1000",
+        "socket.connection.setup.timeout.max.ms": "2000",
         "default.replication.factor": copies,
         "offsets.topic.replication.factor": copies,
         "offsets.topic.num.partitions": "3",
@@ -69,11 +75,18 @@ def main() -> None:
     home = parser.parse_args().home
     data = Path(os.environ["KAFKA_DATA"])
     data.mkdir(parents=True, exist_ok=True)
-    file = Path(os.environ.get("TMPDIR", "/tmp")) / f"broker-{os.environ['KAFKA_NODE_ID']}.properties"  # noqa: S108
+    scratch, node = Path(os.environ.get("TMPDIR", "/tmp")), os.environ["KAFKA_NODE_ID"]  # noqa: S108
+    names = scratch / f"broker-{node}.names"
+    names.write_text(_NAMES)
+    file = scratch / f"broker-{node}.properties"
     file.write_text("".join(f"{name}={value}\n" for name, value in properties(dict(os.environ)).items()))
     java = str(home / "java/bin/java") if (home / "java").is_dir() else "java"
     heap = os.environ.get("KAFKA_HEAP", "256m")
-    begin = [java, f"-Xmx{heap}", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-cp", f"{home}/lib/*"]
+    begin = [java, f"-Xmx{heap}", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", f"-Djava.security.properties={names}"]
+    # Java takes the archive only with the class path that it was made for: relative to the home, and in one order
+    begin += ["-XX:SharedArchiveFile=classes.jsa"] if (home / "classes.jsa").exists() else []
+    begin += ["-cp", ":".join(f"lib/{jar.name}" for jar in sorted((home / "lib").glob("*.jar")))]
+    os.chdir(home)
     if not (data / "meta.properties").exists():
         # a folder that belongs to another cluster is left as it is: the broker refuses it and says why
         formatting = [*begin, _STORAGE, "format", "--cluster-id", os.environ["KAFKA_CLUSTER_ID"], "--config", str(file)]
