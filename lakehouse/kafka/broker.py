@@ -19,6 +19,7 @@ import subprocess
 from pathlib import Path
 
 _MAIN, _STORAGE = "kafka.Kafka", "kafka.tools.StorageTool"
+_ARCHIVE = "classes.jsa"
 # A broker that is silent this long is given up, and others lead in its place; Kafka's own default is 9 s. A new active
 # controller begins to count anew, so a machine that held the old one and led costs the election on top.
 _SESSION_TIMEOUT_MS, _HEARTBEAT_MS = 1500, 300
@@ -68,6 +69,24 @@ def properties(environment: "dict[str, str]") -> "dict[str, str]":
     }
 
 
+def java(home: Path, scratch: Path, environment: "dict[str, str]") -> "list[str]":
+    """Return how Kafka's classes are begun, up to the name of one: from the folder `home`, with a file in `scratch`."""
+    names = scratch / f"broker-{environment['KAFKA_NODE_ID']}.names"
+    names.write_text(_NAMES)
+    program = str(home / "java/bin/java") if (home / "java").is_dir() else "java"
+    heap = environment.get("KAFKA_HEAP", "256m")
+    begin = [
+        program,
+        f"-Xmx{heap}",
+        "-XX:+UseSerialGC",
+        "-XX:TieredStopAtLevel=1",
+        f"-Djava.security.properties={names}",
+    ]
+    # Java takes the archive only with the class path that it was made for: relative to the home, and in one order
+    begin += [f"-XX:SharedArchiveFile={_ARCHIVE}"] if (home / _ARCHIVE).exists() else []
+    return [*begin, "-cp", ":".join(f"lib/{jar.name}" for jar in sorted((home / "lib").glob("*.jar")))]
+
+
 def main() -> None:
     """Format where that is due, and become the broker."""
     parser = argparse.ArgumentParser(description="one broker of Kafka")
@@ -75,23 +94,16 @@ def main() -> None:
     home = parser.parse_args().home
     data = Path(os.environ["KAFKA_DATA"])
     data.mkdir(parents=True, exist_ok=True)
-    scratch, node = Path(os.environ.get("TMPDIR", "/tmp")), os.environ["KAFKA_NODE_ID"]  # noqa: S108
-    names = scratch / f"broker-{node}.names"
-    names.write_text(_NAMES)
-    file = scratch / f"broker-{node}.properties"
+    scratch = Path(os.environ.get("TMPDIR", "/tmp"))  # noqa: S108 - a pod's own, and writable
+    file = scratch / f"broker-{os.environ['KAFKA_NODE_ID']}.properties"
     file.write_text("".join(f"{name}={value}\n" for name, value in properties(dict(os.environ)).items()))
-    java = str(home / "java/bin/java") if (home / "java").is_dir() else "java"
-    heap = os.environ.get("KAFKA_HEAP", "256m")
-    begin = [java, f"-Xmx{heap}", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", f"-Djava.security.properties={names}"]
-    # Java takes the archive only with the class path that it was made for: relative to the home, and in one order
-    begin += ["-XX:SharedArchiveFile=classes.jsa"] if (home / "classes.jsa").exists() else []
-    begin += ["-cp", ":".join(f"lib/{jar.name}" for jar in sorted((home / "lib").glob("*.jar")))]
+    begin = java(home, scratch, dict(os.environ))
     os.chdir(home)
     if not (data / "meta.properties").exists():
         # a folder that belongs to another cluster is left as it is: the broker refuses it and says why
         formatting = [*begin, _STORAGE, "format", "--cluster-id", os.environ["KAFKA_CLUSTER_ID"], "--config", str(file)]
         subprocess.run(formatting, check=True)
-    os.execvp(java, [*begin, "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn", _MAIN, str(file)])  # noqa: S606
+    os.execvp(begin[0], [*begin, "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn", _MAIN, str(file)])  # noqa: S606
 
 
 if __name__ == "__main__":
