@@ -1,14 +1,16 @@
-"""How Java programs of the images are started: Spark's drivers and executors, and Presto, with archives of classes."""
+"""How Java programs of the images are started, with archives of classes: Spark's drivers and executors, Presto, Kafka."""
 
 from __future__ import annotations
 
 import importlib.util
+import subprocess
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 
 from gameday.paths import PROJECT
+from lakehouse.kafka_packages import kafka_packages
 from lakehouse.spark import entrypoint
 
 ARCHIVE = "-XX:SharedArchiveFile=classes.jsa"
@@ -83,8 +85,19 @@ def test_a_submission_gets_the_class_path_that_the_launcher_meant(home: Path) ->
 
 @pytest.fixture
 def presto() -> ModuleType:
-    """Return Presto's start program, which is no module of a package."""
-    spec = importlib.util.spec_from_file_location("presto_server", PROJECT / "lakehouse/presto/server.py")
+    """Return Presto's start program."""
+    return program("lakehouse/presto/server.py")
+
+
+@pytest.fixture
+def kafka() -> ModuleType:
+    """Return Kafka's start program."""
+    return program("lakehouse/kafka/broker.py")
+
+
+def program(path: str) -> ModuleType:
+    """Return a start program, which is no module of a package."""
+    spec = importlib.util.spec_from_file_location(Path(path).stem, PROJECT / path)
     assert spec
     assert spec.loader
     module = importlib.util.module_from_spec(spec)
@@ -107,3 +120,32 @@ def test_presto_is_started_with_its_archive_where_it_has_one(
     command = presto.command(tmp_path, etc, {"POD_NAME": "a"})
     assert command[1 : command.index("-Dnode.id=a")] == options
     assert class_path(command) == ["lib/a.jar", "lib/b.jar"]
+
+
+def test_kafka_is_started_with_its_archive_where_it_has_one(tmp_path: Path, kafka: ModuleType) -> None:
+    """Its jars are named in order and relative to its home."""
+    (tmp_path / "lib").mkdir()
+    for name in ("lib/b.jar", "lib/a.jar"):
+        (tmp_path / name).touch()
+    known = {"KAFKA_NODE_ID": "0", "KAFKA_HEAP": "192m"}
+    without = kafka.java(tmp_path, tmp_path, known)
+    (tmp_path / "classes.jsa").touch()
+    command = kafka.java(tmp_path, tmp_path, known)
+    assert "-Xmx192m" in command
+    assert class_path(command) == ["lib/a.jar", "lib/b.jar"]
+    assert [word for word in command if word not in without] == [ARCHIVE]
+
+
+def test_kafkas_java_takes_the_archive_and_forgets_addresses_soon(tmp_path: Path, kafka: ModuleType) -> None:
+    """Where it could not take the archive it ends, and what it is to know of names it says when it is asked."""
+    home = kafka_packages()
+    command = kafka.java(home, tmp_path, {"KAFKA_NODE_ID": "0"})
+    asked = [command[0], "-Xshare:on", "-Djava.security.debug=properties", *command[1:]]
+    done = subprocess.run(
+        [*asked, "kafka.tools.StorageTool", "random-uuid"], cwd=home, capture_output=True, text=True, check=True
+    )
+    known = dict(
+        line.split(": ")[-1].split("=", 1) for line in done.stderr.splitlines() if "security property:" in line
+    )
+    assert known["networkaddress.cache.ttl"] == "1"
+    assert known["networkaddress.cache.negative.ttl"] == "0"
