@@ -1,4 +1,4 @@
-"""How Java programs of the images are started, with archives of classes: Spark's drivers and executors, Presto, Kafka."""
+"""How Java programs of the images are started, with archives of classes: Spark, Presto and Kafka."""
 
 from __future__ import annotations
 
