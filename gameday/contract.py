@@ -143,6 +143,7 @@ class Evidence(_Figures):
     start_delay_p95_s_max: PositiveFloat
     start_delay_s_max: PositiveFloat
     cores_taken_max: PositiveFloat
+    cores_idle_min: PositiveFloat
     engines: dict[Engine, EvidenceOverride]
 
     def baseline_requests_min_of(self, engine: str) -> int:

@@ -129,13 +129,32 @@ class Case:
                         f" {seconds(longest)} after they were due (95th percentile {seconds(p95)})"
                     )
 
-    def check_alone(self, begin: float, end: float, found: str) -> None:
-        """Raise Inconclusive where others took cores of the machine that the lakehouse wanted, from `begin` to `end`.
+    def check_had_cores(self, begin: float, end: float, found: str) -> None:
+        """Raise Inconclusive where the lakehouse was starved of the machine's cores from `begin` to `end`.
 
         Whoever says that clients suffered asks for it, since that may be why; `found` is what would be said.
         """
-        if why := self.others_took(begin, end):
+        if why := self.starved(begin, end):
             raise Inconclusive(f"{found}; but {why}")
+
+    def starved(self, begin: float, end: float) -> str | None:
+        """Tell why the lakehouse may have lacked cores through no fault of its own; None where it did not."""
+        return self.others_took(begin, end) or self.full_before()
+
+    def full_before(self) -> str | None:
+        """Tell that the machine had too little idle in the baseline to take in what a fault costs; None if it had.
+
+        Of a run that was never told whose the cores were nothing is asked.
+        """
+        begin, end = self.run.phase("baseline")
+        seen = [one for one in self.run.of_kind("machine") if begin < one.mono and one.mono - one["seconds"] < end]
+        if not seen:
+            return None
+        idle = sum(one["idle"] * one["seconds"] for one in seen) / sum(one["seconds"] for one in seen)
+        least = self.contract.evidence.cores_idle_min
+        if idle >= least:
+            return None
+        return f"the machine was full before the fault: {idle:.2f} of a core was idle, and {least:g} must be"
 
     def others_took(self, begin: float, end: float) -> str | None:
         """Tell when others took the most cores that the lakehouse wanted, or for how long nobody looked; None if never.

@@ -115,7 +115,7 @@ def no_impact(case: Case) -> Finding:
     if writes and writes.unread and not complaints:
         raise Inconclusive(f"a place with acknowledged writes could not be read back: {writes.unread}")
     if complaints and not (writes and writes.lost):
-        case.check_alone(*window, "; ".join(complaints))
+        case.check_had_cores(*window, "; ".join(complaints))
     told = "" if writes is None else f", {len(writes.lost)} of {writes.acknowledged} acknowledged writes lost"
     return Finding(
         held=not complaints,
@@ -135,7 +135,7 @@ def impact(case: Case) -> Finding:
     baseline, bounds, every = case.baseline_p95_s(engine), case.bounds(engine), case.requests(engine)
     seen = impact_in(measure.due_within(every, *window), every, window, bounds, baseline)
     if seen.exceeded:
-        case.check_alone(*window, "; ".join(seen.exceeded))
+        case.check_had_cores(*window, "; ".join(seen.exceeded))
     return Finding(
         held=bool(seen.exceeded),
         figure=seen.figure(baseline),
@@ -172,10 +172,10 @@ def impact_until_restored(case: Case) -> Finding:
         reason = f"Clients saw no impact from {begin}, before any was restored."
     elif back is None:
         reason = f"Success was not sustained within {seconds(recovery.deadline_s)} after a zone was usable again."
-        case.check_alone(healing, case.observed_end, reason.rstrip("."))
+        case.check_had_cores(healing, case.observed_end, reason.rstrip("."))
     else:
         reason = "The impact lasted until a zone was restored, and ended then."
-        case.check_alone(fault.in_effect, healing, "the impact lasted until a zone was restored")
+        case.check_had_cores(fault.in_effect, healing, "the impact lasted until a zone was restored")
     after = None if back is None else back - healing
     return Finding(
         held=calm is None and back is not None,

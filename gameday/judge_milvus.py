@@ -16,7 +16,7 @@ from gameday.judge_workloads import (
     in_flight,
     must_have_failed,
     named,
-    unless_others_took,
+    unless_starved,
     workload_evidence,
 )
 from gameday.judge_writes import read_writes, writes_evidence
@@ -58,7 +58,7 @@ def metadata_goes_on(case: Case) -> Finding:
         numbers[what] = {"operations": len(every), "failed": measure.failures(every), "longest_gap_s": round(gap, 3)}
     lost = _lost_metadata(case, told, stands=bool(complaints))
     if complaints and not lost:
-        case.check_alone(*window, "; ".join(complaints))
+        case.check_had_cores(*window, "; ".join(complaints))
     complaints += lost
     return Finding(
         held=not complaints,
@@ -185,7 +185,7 @@ def _as_before(case: Case) -> tuple[float | None, Answer]:
         lasted = seconds(case.fault_end - fault.injecting)
         return None, Answer(open=f"the zone returned {lasted} after the fault, before all was as before")
     complaint = f"throughput and latency were not as before within {seconds(recovery.deadline_s)}"
-    return None, unless_others_took(case, complaint, fault.injecting, case.fault_end)
+    return None, unless_starved(case, complaint, fault.injecting, case.fault_end)
 
 
 def _as_before_after(case: Case) -> tuple[float | None, Answer]:
@@ -196,7 +196,7 @@ def _as_before_after(case: Case) -> tuple[float | None, Answer]:
     if case.observed_end < case.recovery_deadline:
         return None, Answer(open="the load ended before all was as before, and before the deadline")
     complaint = "throughput and latency were not as before after the zone returned"
-    return None, unless_others_took(case, complaint, case.fault_end, case.observed_end)
+    return None, unless_starved(case, complaint, case.fault_end, case.observed_end)
 
 
 def _failed_text(case: Case, searches: Sequence[Workload]) -> str:

@@ -37,10 +37,16 @@ class PodsBack:
 
     @property
     def open(self) -> str | None:
-        """Why nobody can tell whether they came back: the situation ended too early. None where it did not."""
+        """Why nobody can tell whether they came back: it ended too early, or the machine was full. None where neither.
+
+        That somebody acted breaks the promise on a full machine, too.
+        """
         missing, fault = self._missing, self.case.fault
-        if not missing or self.case.fault_end >= fault.injecting + self.case.contract.recovery.deadline_s:
+        if not missing:
             return None
+        if self.case.fault_end >= fault.injecting + self.case.contract.recovery.deadline_s:
+            full = None if self.acted else self.case.full_before()
+            return f"{missing[0]} was not back in time; but {full}" if full else None
         return f"the zone returned {seconds(self.end - fault.injecting)} after the fault, before {missing[0]} was back"
 
     @property

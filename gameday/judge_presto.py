@@ -14,7 +14,7 @@ from gameday.judge_workloads import (
     in_flight,
     must_have_failed,
     named,
-    unless_others_took,
+    unless_starved,
     workload_evidence,
 )
 from gameday.judge_writes import writes_evidence
@@ -121,7 +121,7 @@ def _works_again(case: Case) -> tuple[float | None, Answer]:
         after = seconds(case.fault_end - fault.injecting)
         return None, Answer(open=f"the zone returned {after} after the fault, before queries worked again")
     complaint = f"queries did not work again within {seconds(recovery.deadline_s)}"
-    return None, unless_others_took(case, complaint, fault.injecting, case.fault_end)
+    return None, unless_starved(case, complaint, fault.injecting, case.fault_end)
 
 
 def _failed_text(case: Case, queries: Sequence[Workload]) -> str:

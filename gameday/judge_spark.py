@@ -278,7 +278,9 @@ def _all_replaced(case: Case, job: Job, replacements: Sequence[Replacement]) -> 
     if ended is not None and ended < min(began + deadline_s, _time_enough(case, job)):
         return Answer(open=f"{named(job.workload)} ended {seconds(ended - began)} after the fault, with {missing[0]}")
     lost = ", ".join(one.lost for one in missing)
-    return Answer(f"{named(job.workload)} got no new executor for {lost} within {seconds(deadline_s)}")
+    complaint = f"{named(job.workload)} got no new executor for {lost} within {seconds(deadline_s)}"
+    full = case.full_before()
+    return Answer(open=f"{complaint}; but {full}") if full else Answer(complaint)
 
 
 def _time_enough(case: Case, job: Job) -> float:

@@ -28,7 +28,7 @@ def no_customer_step(case: Case) -> Finding:
     if customer:
         complaints.append(f"the customer had to act: {', '.join(customer)}")
     if down and not customer:
-        case.check_alone(healing, case.observed_end, "; ".join(complaints))
+        case.check_had_cores(healing, case.observed_end, "; ".join(complaints))
     acts = [f"{event.get('act')} {event.get('node', '')}".strip() for event in case.run.of_kind("provider.act")]
     sre = [str(step.get("step")) for step in steps if step.actor == "sre"]
     return Finding(

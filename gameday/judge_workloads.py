@@ -20,9 +20,9 @@ class Answer:
     open: str | None = None
 
 
-def unless_others_took(case: Case, complaint: str, begin: float, end: float) -> Answer:
-    """Complain of how soon clients were answered, unless others took the machine's cores meanwhile: then it is open."""
-    why = case.others_took(begin, end)
+def unless_starved(case: Case, complaint: str, begin: float, end: float) -> Answer:
+    """Complain of how soon clients were answered, unless the lakehouse lacked cores meanwhile: then it is open."""
+    why = case.starved(begin, end)
     return Answer(open=f"{complaint}; but {why}") if why else Answer(complaint)
 
 

@@ -1,4 +1,4 @@
-"""Cores that others took, judged: that clients suffered says nothing of a lakehouse that did not get the machine."""
+"""Cores that others took or that were not there: that clients suffered without them says nothing of the lakehouse."""
 
 from __future__ import annotations
 
@@ -7,13 +7,20 @@ from pathlib import Path
 import pytest
 from builders import BEGAN_MONO, HEALED_S, HEALING_S, INJECTING_S, LOAD_END_S, SyntheticRun
 
+IDLE = 0.4
+
 
 def shared(run: SyntheticRun, from_s: float, to_s: float, **taken: float) -> None:
     """Watch the machine all the time; from `from_s` to `to_s` others had what `taken` says, else nothing."""
+    watched(run, from_s, to_s, {"idle": IDLE}, **taken)
+
+
+def watched(run: SyntheticRun, from_s: float, to_s: float, always: dict[str, float], **then: float) -> None:
+    """Watch the machine all the time; it is as `always` says, and from `from_s` to `to_s` as `then` does."""
     for second in range(1, int(LOAD_END_S) * 2):
-        cores = {"region": 1.5, "harness": 0.1, "others": 0.0, "stolen": 0.0, "idle": 0.1}
+        cores = {"region": 1.5, "harness": 0.1, "others": 0.0, "stolen": 0.0} | always
         if from_s < second <= to_s:
-            cores |= taken
+            cores |= then
         run.add(second, "machine", seconds=1.0, **cores)
 
 
@@ -32,7 +39,7 @@ def one_zone(tmp_path: Path) -> SyntheticRun:
         (50.0, 51.0, {"others": 1.0, "idle": 0.0}, "inconclusive"),
         (50.0, 52.0, {"stolen": 0.5, "idle": 0.0}, "inconclusive"),
         (50.0, 52.0, {"others": 1.0, "idle": 0.9}, "broken"),
-        (0.0, LOAD_END_S, {"others": 0.2, "idle": 0.0}, "broken"),
+        (INJECTING_S, LOAD_END_S, {"others": 0.2, "idle": 0.0}, "broken"),
         (80.0, LOAD_END_S, {"others": 1.0, "idle": 0.0}, "broken"),
     ],
 )
@@ -148,3 +155,53 @@ def test_metadata_that_paused_while_others_took_cores(tmp_path: Path, *, lost: b
     verdict = run.judged()
     assert verdict.verdict == ("broken" if lost else "inconclusive")
     assert "no reads of metadata succeeded for" in verdict.reason.lower()
+
+
+def full(run: SyntheticRun, idle: float = 0.29) -> SyntheticRun:
+    """Leave so much of a core idle in the baseline, and none of it to others; 0.3 are asked for."""
+    watched(run, INJECTING_S, LOAD_END_S, {"idle": idle}, idle=0.0)
+    return run
+
+
+@pytest.mark.parametrize(("idle", "word"), [(0.29, "inconclusive"), (0.3, "broken")])
+def test_an_impact_on_a_machine_that_was_full_before_is_no_proof(
+    one_zone: SyntheticRun, idle: float, word: str
+) -> None:
+    """It had no room for what a lost zone's pods need to begin."""
+    verdict = full(one_zone, idle).judged()
+    assert verdict.verdict == word
+    said = "; but the machine was full before the fault: 0.29 of a core was idle, and 0.3 must be."
+    assert verdict.reason.endswith(said) == (word == "inconclusive")
+
+
+def test_idle_seconds_of_a_baseline_count_by_their_length(one_zone: SyntheticRun) -> None:
+    """Of 28 s nothing was idle but for one sample of four, in which a core was."""
+    watched(one_zone, 0.0, 0.0, {"idle": 0.0})
+    within = range(int(BEGAN_MONO) + 6, int(BEGAN_MONO) + 10)
+    one_zone.events = [one for one in one_zone.events if one["kind"] != "machine" or one["mono"] not in within]
+    one_zone.add(9, "machine", seconds=4.0, region=0.9, harness=0.1, others=0.0, stolen=0.0, idle=1.0)
+    assert "0.14 of a core was idle" in one_zone.judged().reason
+
+
+def test_no_impact_on_a_full_machine_holds(tmp_path: Path) -> None:
+    """It was harder than it had to be."""
+    assert full(SyntheticRun(tmp_path / "run", "S5.mds.one-zone")).judged().verdict == "held"
+
+
+def test_what_was_lost_is_lost_on_a_full_machine_too(one_zone: SyntheticRun) -> None:
+    """An acknowledged write that is not there has nothing to do with cores."""
+    full(one_zone).lose("item-10")
+    assert one_zone.judged().verdict == "broken"
+
+
+@pytest.mark.parametrize("acted", [True, False])
+def test_pods_that_are_late_on_a_full_machine(tmp_path: Path, *, acted: bool) -> None:
+    """They may have waited for a core; that somebody acted is another matter."""
+    run = full(SyntheticRun(tmp_path / "run", "S5.all.rescheduled"))
+    run.without("pod", name="mds-new")
+    run.prolong(160)
+    if acted:
+        run.add(100, "runbook.step.begin", "sre", step="scale by hand")
+    verdict = run.judged()
+    assert verdict.verdict == ("broken" if acted else "inconclusive"), verdict.reason
+    assert acted or verdict.reason.startswith("Mds was not back in time; but the machine was full"), verdict.reason

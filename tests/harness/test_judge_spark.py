@@ -141,6 +141,16 @@ def test_executors_that_nobody_replaces_break_it(executors: SyntheticRun) -> Non
     assert "executor 2 (zone-a) of job-executor not replaced" in verdict.figure
 
 
+def test_executors_that_nobody_replaced_on_a_full_machine_leave_it_open(executors: SyntheticRun) -> None:
+    """They may have waited for a core."""
+    no_replacement(executors)
+    lasting(executors)
+    executors.add(10, "machine", seconds=9.0, region=1.9, harness=0.1, others=0.0, stolen=0.0, idle=0.0)
+    verdict = executors.judged()
+    assert verdict.verdict == "inconclusive"
+    assert "got no new executor for 2 within 120.0 s; but the machine was full" in verdict.reason
+
+
 def test_a_job_that_ended_without_an_executor_that_had_time_to_come_breaks_it(executors: SyntheticRun) -> None:
     """It went on for 30 s after its lost executor was let go, and the zone was lost until the deadline."""
     no_replacement(executors)
