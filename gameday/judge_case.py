@@ -150,8 +150,7 @@ class Case:
         seen = [one for one in self.run.of_kind("machine") if begin < one.mono and one.mono - one["seconds"] < end]
         if not seen:
             return None
-        idle = sum(one["idle"] * one["seconds"] for one in seen) / sum(one["seconds"] for one in seen)
-        least = self.contract.evidence.cores_idle_min
+        idle, least = measure.mean_cores(seen)["idle"], self.contract.evidence.cores_idle_min
         if idle >= least:
             return None
         return f"the machine was full before the fault: {idle:.2f} of a core was idle, and {least:g} must be"
