@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import subprocess
+import sys
 from pathlib import Path
 from types import ModuleType
 
@@ -120,6 +121,20 @@ def test_presto_is_started_with_its_archive_where_it_has_one(
     command = presto.command(tmp_path, etc, {"POD_NAME": "a"})
     assert command[1 : command.index("-Dnode.id=a")] == options
     assert class_path(command) == ["lib/a.jar", "lib/b.jar"]
+
+
+def test_prestos_threads_may_be_woken_late(tmp_path: Path) -> None:
+    """What looks for work a thousand times a second has the cores of those who have some."""
+    java, etc = tmp_path / "java/bin/java", tmp_path / "etc"
+    for folder in (java.parent, etc):
+        folder.mkdir(parents=True)
+    for name in ("jvm.config", "node.properties"):
+        (etc / name).touch()
+    java.write_text("#!/bin/sh\ncat /proc/self/timerslack_ns\n")
+    java.chmod(0o755)
+    server = PROJECT / "lakehouse/presto/server.py"
+    start = [sys.executable, server, "start", "--home", tmp_path, "--etc", etc]
+    assert subprocess.run(start, capture_output=True, text=True, check=True).stdout == "20000000\n"
 
 
 def test_kafka_is_started_with_its_archive_where_it_has_one(tmp_path: Path, kafka: ModuleType) -> None:
