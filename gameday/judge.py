@@ -110,14 +110,14 @@ def _judge_one(run: RunFolder, contract: Contract, promise_id: str, *, running: 
         return Verdict(promise_id, "harness error", reason=f"The checker failed: {type(error).__name__}: {error}")
     verdict = Verdict(
         promise_id,
-        "held" if finding.held else "broken",
+        "inconclusive" if finding.open else "held" if finding.held else "broken",
         finding.figure,
         finding.bound,
-        finding.reason,
+        sentence(finding.open or finding.reason),
         "",
         finding.evidence,
     )
-    return _unless_failed(verdict, run) if finding.held else verdict
+    return _unless_failed(verdict, run) if finding.held or finding.open else verdict
 
 
 def _unless_failed(verdict: Verdict, run: RunFolder) -> Verdict:

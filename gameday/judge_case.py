@@ -19,13 +19,17 @@ _APART_S = 0.5
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What a checker found: whether the promise was kept, the figure and its bound in words, and the numbers."""
+    """What a checker found: whether the promise was kept, the figure and its bound in words, and the numbers.
+
+    Where `open` says why nobody can tell, `held` means nothing; figure and numbers are what was seen all the same.
+    """
 
     held: bool
     figure: str
     bound: str
     reason: str
     evidence: dict[str, Any] = field(default_factory=dict)
+    open: str = ""
 
 
 @dataclass(frozen=True)
@@ -129,13 +133,13 @@ class Case:
                         f" {seconds(longest)} after they were due (95th percentile {seconds(p95)})"
                     )
 
-    def check_had_cores(self, begin: float, end: float, found: str) -> None:
-        """Raise Inconclusive where the lakehouse was starved of the machine's cores from `begin` to `end`.
+    def open_if_starved(self, begin: float, end: float, found: str) -> str:
+        """Return why a finding is open where the lakehouse lacked cores from `begin` to `end`; empty where it did not.
 
         Whoever says that clients suffered asks for it, since that may be why; `found` is what would be said.
         """
-        if why := self.starved(begin, end):
-            raise Inconclusive(f"{found}; but {why}")
+        why = self.starved(begin, end)
+        return f"{found}; but {why}" if why else ""
 
     def starved(self, begin: float, end: float) -> str | None:
         """Tell why the lakehouse may have lacked cores through no fault of its own; None where it did not."""

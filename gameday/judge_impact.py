@@ -114,8 +114,7 @@ def no_impact(case: Case) -> Finding:
         complaints.append(f"{len(writes.lost)} acknowledged writes are lost")
     if writes and writes.unread and not complaints:
         raise Inconclusive(f"a place with acknowledged writes could not be read back: {writes.unread}")
-    if complaints and not (writes and writes.lost):
-        case.check_had_cores(*window, "; ".join(complaints))
+    suffered = complaints and not (writes and writes.lost)
     told = "" if writes is None else f", {len(writes.lost)} of {writes.acknowledged} acknowledged writes lost"
     return Finding(
         held=not complaints,
@@ -123,6 +122,7 @@ def no_impact(case: Case) -> Finding:
         bound=f"{bound_text(bounds, baseline)}; no acknowledged write lost",
         reason=f"With {case.fault.zones[0]} lost, {'; '.join(complaints) or 'clients saw no impact'}.",
         evidence={"lost_pods": lost_pods, **_evidence(case, engine, window, seen, baseline)},
+        open=case.open_if_starved(*window, "; ".join(complaints)) if suffered else "",
     )
 
 
@@ -134,14 +134,13 @@ def impact(case: Case) -> Finding:
     case.check_in_time(*window)
     baseline, bounds, every = case.baseline_p95_s(engine), case.bounds(engine), case.requests(engine)
     seen = impact_in(measure.due_within(every, *window), every, window, bounds, baseline)
-    if seen.exceeded:
-        case.check_had_cores(*window, "; ".join(seen.exceeded))
     return Finding(
         held=bool(seen.exceeded),
         figure=seen.figure(baseline),
         bound=f"impacted: beyond one of {bound_text(bounds, baseline)}",
         reason=f"With {' and '.join(case.fault.zones)} lost, {'; '.join(seen.exceeded) or 'clients saw no impact'}.",
         evidence=_evidence(case, engine, window, seen, baseline),
+        open=case.open_if_starved(*window, "; ".join(seen.exceeded)) if seen.exceeded else "",
     )
 
 
@@ -167,15 +166,16 @@ def impact_until_restored(case: Case) -> Finding:
     back = recovered_at(case, engine)
     if back is None and calm is None and case.observed_end < deadline:
         raise Inconclusive("the load ended before the service had recovered, and before the deadline")
+    starved = ""
     if calm is not None:
         begin = f"{calm - fault.in_effect:.0f} s after both zones were lost"
         reason = f"Clients saw no impact from {begin}, before any was restored."
     elif back is None:
         reason = f"Success was not sustained within {seconds(recovery.deadline_s)} after a zone was usable again."
-        case.check_had_cores(healing, case.observed_end, reason.rstrip("."))
+        starved = case.open_if_starved(healing, case.observed_end, reason.rstrip("."))
     else:
         reason = "The impact lasted until a zone was restored, and ended then."
-        case.check_had_cores(fault.in_effect, healing, "the impact lasted until a zone was restored")
+        starved = case.open_if_starved(fault.in_effect, healing, "the impact lasted until a zone was restored")
     after = None if back is None else back - healing
     return Finding(
         held=calm is None and back is not None,
@@ -192,6 +192,7 @@ def impact_until_restored(case: Case) -> Finding:
             "rto": case.outage_evidence(),
             "rpo": writes_evidence(case),
         },
+        open=starved,
     )
 
 

@@ -57,8 +57,7 @@ def metadata_goes_on(case: Case) -> Finding:
         told.append(f"{what}: {measure.failures(every)} of {len(every)} failed, longest gap {seconds(gap)}")
         numbers[what] = {"operations": len(every), "failed": measure.failures(every), "longest_gap_s": round(gap, 3)}
     lost = _lost_metadata(case, told, stands=bool(complaints))
-    if complaints and not lost:
-        case.check_had_cores(*window, "; ".join(complaints))
+    starved = case.open_if_starved(*window, "; ".join(complaints)) if complaints and not lost else ""
     complaints += lost
     return Finding(
         held=not complaints,
@@ -72,6 +71,7 @@ def metadata_goes_on(case: Case) -> Finding:
             "rto": case.outage_evidence(),
             "rpo": writes_evidence(case),
         },
+        open=starved,
     )
 
 

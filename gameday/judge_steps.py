@@ -27,8 +27,7 @@ def no_customer_step(case: Case) -> Finding:
     complaints = [f"{engine} did not recover within {seconds(recovery.deadline_s)}" for engine in down]
     if customer:
         complaints.append(f"the customer had to act: {', '.join(customer)}")
-    if down and not customer:
-        case.check_had_cores(healing, case.observed_end, "; ".join(complaints))
+    starved = case.open_if_starved(healing, case.observed_end, "; ".join(complaints)) if down and not customer else ""
     acts = [f"{event.get('act')} {event.get('node', '')}".strip() for event in case.run.of_kind("provider.act")]
     sre = [str(step.get("step")) for step in steps if step.actor == "sre"]
     return Finding(
@@ -46,4 +45,5 @@ def no_customer_step(case: Case) -> Finding:
             "rto": case.outage_evidence(),
             "rpo": writes_evidence(case),
         },
+        open=starved,
     )

@@ -51,6 +51,8 @@ def test_an_impact_while_others_took_cores_is_no_proof(
     verdict = one_zone.judged()
     assert verdict.verdict == word
     assert "succeeded for 7.1 s" in verdict.reason
+    assert "longest gap 7.1 s" in verdict.figure
+    assert verdict.evidence["rto"]
     if word == "inconclusive":
         assert "but 20.0 s after the fault others took " in verdict.reason
 
@@ -140,7 +142,9 @@ def test_an_impact_that_is_promised_is_no_proof_either(tmp_path: Path, promise: 
     run = SyntheticRun(tmp_path / "run", promise, ("zone-a", "zone-b"))
     run.fail(INJECTING_S, HEALED_S)
     shared(run, 40.0, 45.0, others=others, idle=0.0)
-    assert run.judged().verdict == ("inconclusive" if others else "held")
+    verdict = run.judged()
+    assert verdict.verdict == ("inconclusive" if others else "held")
+    assert "failed" in verdict.figure or "slices" in verdict.figure
 
 
 @pytest.mark.parametrize("lost", [True, False])
@@ -154,6 +158,7 @@ def test_metadata_that_paused_while_others_took_cores(tmp_path: Path, *, lost: b
         run.lose("p10")
     verdict = run.judged()
     assert verdict.verdict == ("broken" if lost else "inconclusive")
+    assert "longest gap" in verdict.figure
     assert "no reads of metadata succeeded for" in verdict.reason.lower()
 
 
