@@ -6,6 +6,7 @@ The faults have actions of their own (`faults.actions`), and what is seen has pr
 from __future__ import annotations
 
 import json
+import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
@@ -52,6 +53,9 @@ def _read_back_milvus(base_url: str, ledger: Sequence[LedgerEntry], *, deadline_
     drop_collections(base_url, ledger, found)
     return found
 
+
+# what Chaos Toolkit writes to, the terminal among it
+logger = logging.getLogger("chaostoolkit")
 
 _READ_BACK: dict[str, Callable[..., list[ReadBack]]] = {
     "mds": read_back_mds,
@@ -124,12 +128,20 @@ def _load(engine: str, begin: Path, jobs: list[dict[str, Any]] | None, long_quer
 def baseline(seconds: float) -> None:
     """Observe the undisturbed lakehouse under load for so many seconds, then note what the nodes have and hold.
 
-    It begins when no request has failed or been slow for 6 s, and after 20 s whatever was seen.
+    It begins when no request has failed or been slow for 6 s, and after 20 s whatever was seen. That the machine is too
+    full to judge by what clients will suffer is said at once, as a game day takes long.
     """
     session = current()
     await_steady()
     _observe("baseline", seconds)
     session.timeline.append("capacity", "harness", **capacity(session))
+    idle, least = RunFolder(session.folder).baseline_idle_cores, load_contract(session.contract).evidence.cores_idle_min
+    if idle is not None and idle < least:
+        logger.warning(
+            "The machine is full: %.2f of a core is idle, less than %g. What clients will suffer says nothing then.",
+            idle,
+            least,
+        )
 
 
 def await_steady() -> bool:

@@ -150,12 +150,8 @@ class Case:
 
         Of a run that was never told whose the cores were nothing is asked.
         """
-        begin, end = self.run.phase("baseline")
-        seen = [one for one in self.run.of_kind("machine") if begin < one.mono and one.mono - one["seconds"] < end]
-        if not seen:
-            return None
-        idle, least = measure.mean_cores(seen)["idle"], self.contract.evidence.cores_idle_min
-        if idle >= least:
+        idle, least = self.run.baseline_idle_cores, self.contract.evidence.cores_idle_min
+        if idle is None or idle >= least:
             return None
         return f"the machine was full before the fault: {idle:.2f} of a core was idle, and {least:g} must be"
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from gameday.errors import Inconclusive
-from gameday.measure import due_within
+from gameday.measure import due_within, mean_cores
 from gameday.records import (
     LedgerEntry,
     ReadBack,
@@ -101,6 +101,16 @@ class RunFolder:
         if begin is None or end is None:
             raise Inconclusive(f"the run has no complete {name}")
         return begin.mono, end.mono
+
+    @property
+    def baseline_idle_cores(self) -> float | None:
+        """How many of the machine's cores were idle in the mean of the baseline; None where nobody looked.
+
+        Raises Inconclusive where the run has no complete baseline.
+        """
+        begin, end = self.phase("baseline")
+        seen = [one for one in self.of_kind("machine") if begin < one.mono and one.mono - one["seconds"] < end]
+        return mean_cores(seen).get("idle")
 
     def baseline_of(self, engine: str) -> list[Request]:
         """Return the operations of an engine's clients that were due in the baseline and ended before the fault.
