@@ -39,13 +39,13 @@ class PodsBack:
     def open(self) -> str | None:
         """Why nobody can tell whether they came back: it ended too early, or the machine was full. None where neither.
 
-        That somebody acted breaks the promise on a full machine, too.
+        That somebody acted, or that a pod had no node to go to, breaks the promise on a full machine, too.
         """
         missing, fault = self._missing, self.case.fault
         if not missing:
             return None
         if self.case.fault_end >= fault.injecting + self.case.contract.recovery.deadline_s:
-            full = None if self.acted else self.case.full_before()
+            full = None if self.acted or self._homeless else self.case.full_before()
             return f"{missing[0]} was not back in time; but {full}" if full else None
         return f"the zone returned {seconds(self.end - fault.injecting)} after the fault, before {missing[0]} was back"
 
@@ -85,6 +85,12 @@ class PodsBack:
     @property
     def _missing(self) -> list[str]:
         return [name for name, moment in self.back.items() if moment is None]
+
+    @property
+    def _homeless(self) -> bool:
+        """Whether a pod of what is missing had no node at the end, which has nothing to do with cores that are busy."""
+        there = self.case.run.pods_at(self.end)
+        return any(pod.get("unschedulable") and pod.get("formation") in self._missing for pod in there)
 
     @property
     def _took(self) -> dict[str, float | None]:

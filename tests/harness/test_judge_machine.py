@@ -199,14 +199,18 @@ def test_what_was_lost_is_lost_on_a_full_machine_too(one_zone: SyntheticRun) -> 
     assert one_zone.judged().verdict == "broken"
 
 
-@pytest.mark.parametrize("acted", [True, False])
-def test_pods_that_are_late_on_a_full_machine(tmp_path: Path, *, acted: bool) -> None:
-    """They may have waited for a core; that somebody acted is another matter."""
+@pytest.mark.parametrize(("acted", "homeless"), [(True, False), (False, True), (False, False)])
+def test_pods_that_are_late_on_a_full_machine(tmp_path: Path, *, acted: bool, homeless: bool) -> None:
+    """They may have waited for a core; that somebody acted, or that no node takes them, is another matter."""
     run = full(SyntheticRun(tmp_path / "run", "S5.all.rescheduled"))
     run.without("pod", name="mds-new")
     run.prolong(160)
     if acted:
         run.add(100, "runbook.step.begin", "sre", step="scale by hand")
+    if homeless:
+        run.pod(50, "mds-new", None, ready=False, unschedulable="bound to the lost zone")
     verdict = run.judged()
-    assert verdict.verdict == ("broken" if acted else "inconclusive"), verdict.reason
-    assert acted or verdict.reason.startswith("Mds was not back in time; but the machine was full"), verdict.reason
+    assert verdict.verdict == ("broken" if acted or homeless else "inconclusive"), verdict.reason
+    assert acted or homeless or verdict.reason.startswith("Mds was not back in time; but the machine was full"), (
+        verdict.reason
+    )
