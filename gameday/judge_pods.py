@@ -88,8 +88,11 @@ class PodsBack:
 
     @property
     def _homeless(self) -> bool:
-        """Whether a pod of what is missing had no node at the end, which has nothing to do with cores that are busy."""
-        there = self.case.run.pods_at(self.end)
+        """Whether a pod of what is missing had no node at the end, which has nothing to do with cores that are busy.
+
+        One that waits for the lost zone, as its volume is there, is none of those that are missed.
+        """
+        there = [pod for pod in self.case.run.pods_at(self.end) if not is_bound(pod, self.case.fault.zones)]
         return any(pod.get("unschedulable") and pod.get("formation") in self._missing for pod in there)
 
     @property

@@ -199,6 +199,15 @@ def test_what_was_lost_is_lost_on_a_full_machine_too(one_zone: SyntheticRun) -> 
     assert one_zone.judged().verdict == "broken"
 
 
+def test_a_pod_that_waits_for_its_volume_is_not_without_a_node(tmp_path: Path) -> None:
+    """One whose volume is in the lost zone waits there in every zone outage, and is none of those that are late."""
+    run = full(SyntheticRun(tmp_path / "run", "S5.all.rescheduled"))
+    run.without("pod", name="mds-new")
+    run.prolong(160)
+    run.pod(51, "store-0", None, app="store", bound_to="zone-a", ready=False, unschedulable="volume node affinity")
+    assert run.judged().verdict == "inconclusive"
+
+
 @pytest.mark.parametrize(("acted", "homeless"), [(True, False), (False, True), (False, False)])
 def test_pods_that_are_late_on_a_full_machine(tmp_path: Path, *, acted: bool, homeless: bool) -> None:
     """They may have waited for a core; that somebody acted, or that no node takes them, is another matter."""
