@@ -138,12 +138,8 @@ class Case:
 
         Whoever says that clients suffered asks for it, since that may be why; `found` is what would be said.
         """
-        why = self.starved(begin, end)
+        why = self.others_took(begin, end) or self.full_before()
         return f"{found}; but {why}" if why else ""
-
-    def starved(self, begin: float, end: float) -> str | None:
-        """Tell why the lakehouse may have lacked cores through no fault of its own; None where it did not."""
-        return self.others_took(begin, end) or self.full_before()
 
     def full_before(self) -> str | None:
         """Tell that the machine had too little idle in the baseline to take in what a fault costs; None if it had.

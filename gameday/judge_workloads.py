@@ -22,8 +22,8 @@ class Answer:
 
 def unless_starved(case: Case, complaint: str, begin: float, end: float) -> Answer:
     """Complain of how soon clients were answered, unless the lakehouse lacked cores meanwhile: then it is open."""
-    why = case.starved(begin, end)
-    return Answer(open=f"{complaint}; but {why}") if why else Answer(complaint)
+    starved = case.open_if_starved(begin, end, complaint)
+    return Answer(open=starved) if starved else Answer(complaint)
 
 
 def was_in_flight(workload: Workload, moment: float, least_s: float) -> bool:

@@ -49,9 +49,7 @@ def run(
     except FileNotFoundError as error:
         raise HarnessError(f"{command[0]} is not installed") from error
     except subprocess.TimeoutExpired as error:
-        # a class path can be pages long
-        named = " ".join(word[:_WORD] for word in command[:4])
-        raise DeadlinePassed(f"`{named} …` to end", deadline_s, "still running") from error
+        raise DeadlinePassed(f"`{_named(command, 4)} …` to end", deadline_s, "still running") from error
     finally:
         if sink:
             sink.close()
@@ -59,8 +57,7 @@ def run(
     if check and done.returncode != 0:
         said = (log.read_text(errors="replace") if log else err or out).strip().splitlines()[-_TAIL_LINES:]
         where = f" (whole output in {log})" if log else ""
-        named = " ".join(word[:_WORD] for word in command[:6])
-        raise HarnessError(f"`{named}` exited with {done.returncode}{where}: " + " | ".join(said))
+        raise HarnessError(f"`{_named(command, 6)}` exited with {done.returncode}{where}: " + " | ".join(said))
     return subprocess.CompletedProcess(done.args, done.returncode, out, err)
 
 
@@ -69,6 +66,11 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+def _named(command: Sequence[str], words: int) -> str:
+    """Return the first words of a command, each cut off: a class path can be pages long."""
+    return " ".join(word[:_WORD] for word in command[:words])
 
 
 def _text(data: bytes | None) -> str:

