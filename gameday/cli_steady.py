@@ -140,7 +140,7 @@ def _look(session: Session, seconds: float) -> dict[str, Any]:
 def _job(seconds: float, zones: tuple[str, ...]) -> dict[str, Any]:
     partitions = 4
     rounds = int(seconds / (partitions * _PACE_S)) + 2
-    arguments = {"rows": 400_000, "partitions": partitions, "rounds": rounds, "pace_s": _PACE_S, "seed": 7}
+    arguments = {"rows": 40_000, "partitions": partitions, "rounds": rounds, "pace_s": _PACE_S, "seed": 7}
     return {"name": "steady", "executors": 1, "driver_zones": [zones[0]], "arguments": arguments}
 
 

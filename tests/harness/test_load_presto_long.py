@@ -43,6 +43,7 @@ def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
     """Yield clients that read a page each hundredth of a second, and tell of it each tenth."""
     monkeypatch.setattr("time.sleep", gevent.sleep)
     monkeypatch.setattr(presto_long, "_PAGE_EVERY_S", 0.01)
+    monkeypatch.setattr(presto_long, "_LOOK_S", 0.01)
     monkeypatch.setattr(presto_long, "_PROGRESS_EVERY_S", 0.1)
     monkeypatch.setattr(presto_long, "_AGAIN_AFTER_S", 0.1)
     with fake_presto() as (served, url):
@@ -68,6 +69,25 @@ def test_a_long_query_runs_and_is_ended_with_the_load(bench: Bench) -> None:
     assert query.detail("state") == "RUNNING"
     assert query.detail("completed_splits") == 3
     assert query.detail("rows") > 2
+
+
+def test_a_long_query_is_read_slowly_once_it_runs(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Until then it is looked at often, for the load begins when it runs."""
+    monkeypatch.setattr(presto_long, "_PAGE_EVERY_S", 60.0)
+    bench.presto.has_workers = False
+    preparing = gevent.spawn(bench.clients.prepare)
+
+    def asked() -> int:
+        """Return how often a page of the long query was asked for."""
+        name = next((name for name, statement in bench.presto.queries.items() if "inventory" in statement), "none")
+        return sum(method == "GET" and name in path for method, path in bench.presto.seen)
+
+    bench.await_true(lambda: asked() >= 3)
+    bench.presto.has_workers = True
+    preparing.get(timeout=5)
+    before = asked()
+    gevent.sleep(0.3)
+    assert asked() == before
 
 
 def test_the_load_begins_when_a_long_query_runs(bench: Bench) -> None:
