@@ -146,8 +146,8 @@ def _coordinator() -> dict[str, object]:
         "query.max-concurrent-queries": CONCURRENT_QUERIES,
         "query.max-queued-queries": QUEUED_QUERIES,
         "query.min-expire-age": "1m",
-        # What is saved in the console is a row or few. Spread over all workers, each of them would begin a writer with a
-        # connection of its own to the database: 0.8 s of CPU for a row instead of 0.5 s.
+        # What is saved in the console is a row or few. Spread over all workers, each of them would begin a writer with
+        # a connection of its own to the database: 0.8 s of CPU for a row instead of 0.5 s.
         "redistribute-writes": "false",
         f"{pings}.heartbeat-interval": f"{PING_INTERVAL_MS}ms",
         f"{pings}.threshold": PING_THRESHOLD,
