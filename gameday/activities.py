@@ -219,14 +219,17 @@ def stop_loads(session: Session) -> None:
         load.stop(_LOAD_STOP_DEADLINE_S)
 
 
-def end_load(engine: str) -> None:
-    """Stop the load of an engine, read its writes back, and write down both; after the last the run can be judged."""
+def end_loads(engines: list[str]) -> None:
+    """End the loads of engines all at once, read their writes back, and write down both; then the run can be judged."""
     session = current()
-    load = check_alive(session)[engine]
-    load.stop(_LOAD_STOP_DEADLINE_S)
-    del session.loads[engine]
-    session.timeline.append("load.end", "harness", **_declared(engine))
-    if engine in _READ_BACK:
+    loads = check_alive(session)
+    for engine in engines:
+        loads[engine].end()
+    for engine in engines:
+        loads[engine].stop(_LOAD_STOP_DEADLINE_S)
+        del session.loads[engine]
+        session.timeline.append("load.end", "harness", **_declared(engine))
+    for engine in filter(_READ_BACK.__contains__, engines):
         session.awaiting(f"the ledger of {engine} to be read back", _READ_BACK_DEADLINE_S, "reading")
         ledger = [entry for entry in read_ledger(session.folder) if entry.engine == engine]
         found = _READ_BACK[engine](session.endpoints[engine], ledger, deadline_s=_READ_BACK_DEADLINE_S)

@@ -16,7 +16,7 @@ from kubernetes.client.exceptions import ApiException
 from rich.console import Console
 from rich.table import Table
 
-from gameday.activities import begin_loads, check_alive, end_load, stop_loads
+from gameday.activities import begin_loads, check_alive, end_loads, stop_loads
 from gameday.cli_cluster import region_option
 from gameday.cli_errors import ChaosCommand, says_errors
 from gameday.clusters import TOPOLOGY
@@ -129,7 +129,7 @@ def _soak(session: Session, kills: int, found: Soak) -> None:
     except DeadlinePassed as error:
         # a lakehouse that does not come back is what was looked for, and its writes are read back all the more
         found.stuck = found.stuck or str(error)
-    end_load(NAME)
+    end_loads([NAME])
     _look(session.folder, found)
 
 

@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from gameday import measure
-from gameday.activities import await_steady, begin_loads, check_alive, end_load, stop_loads
+from gameday.activities import await_steady, begin_loads, check_alive, end_loads, stop_loads
 from gameday.cli_cluster import region_option
 from gameday.cli_errors import ChaosCommand, says_errors
 from gameday.clusters import TOPOLOGY, memory_in_use
@@ -119,9 +119,8 @@ def _look(session: Session, seconds: float) -> dict[str, Any]:
     _, end = now()
     machine.stop()
     watch.stop()
-    for name in names:
-        # reads back what it wrote, and tidies up: what a load leaves slows the next one down
-        end_load(name)
+    # reads back what they wrote, and tidies up: what a load leaves slows the next one down
+    end_loads(names)
     requests = [request for request in read_requests(session.folder) if begin <= request.intended < end - 5.0]
     workloads = read_workloads(session.folder)
     return {

@@ -58,6 +58,7 @@ class Load:
         self._users = users
         self._log = folder / f"load-{engine}.log"
         self._process: subprocess.Popen[bytes] | None = None
+        self._ending = False
 
     def start(self) -> None:
         """Start the process."""
@@ -82,13 +83,18 @@ class Load:
         """Tell whether the process runs."""
         return self._process is not None and self._process.poll() is None
 
+    def end(self) -> None:
+        """Ask the load to finish what is in flight and to end, without a wait for it; asked again, it hears nothing."""
+        if self._process is not None and self.alive() and not self._ending:
+            self._process.send_signal(signal.SIGTERM)
+            self._ending = True
+
     def stop(self, deadline_s: float) -> None:
         """Let the load finish what is in flight and end; raises HarnessError where it failed or had to be killed."""
         process = self._process
         if process is None:
             return
-        if process.poll() is None:
-            process.send_signal(signal.SIGTERM)
+        self.end()
         try:
             code = process.wait(timeout=deadline_s)
         except subprocess.TimeoutExpired as error:

@@ -104,6 +104,32 @@ def test_the_load_keeps_its_rate_and_ends_in_peace(
     await_end(tmp_path)
 
 
+def test_loads_that_are_asked_at_once_end_beside_each_other(
+    catalogue: tuple[FakeCatalogue, str], tmp_path: Path
+) -> None:
+    """No arrival comes once a load was asked, whenever somebody waits for its end; asked again it hears nothing."""
+    loads = []
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        loads.append(Load("mds", catalogue[1], tmp_path / name, arrivals_per_s=20))
+        loads[-1].start()
+    for load in loads:
+        load.wait_ready(30)
+    time.sleep(0.5)
+    _, asked = now()
+    for load in loads:
+        load.end()
+        load.end()
+    time.sleep(2)
+    for load in loads:
+        load.stop(20)
+    for name in ("one", "two"):
+        arrived = [request.intended for request in read_requests(tmp_path / name)]
+        assert len(arrived) > 5
+        assert max(arrived) < asked + 1
+        assert (tmp_path / name / "load-mds.log").read_text().count("Got SIGTERM") == 1
+
+
 @pytest.mark.parametrize("working_s", [1.0, 0.0])
 def test_no_arrival_comes_before_the_load_may_begin(
     catalogue: tuple[FakeCatalogue, str], tmp_path: Path, working_s: float

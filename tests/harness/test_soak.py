@@ -93,7 +93,7 @@ def test_a_milvus_that_does_not_come_back_breaks_it_and_is_read_back_all_the_sam
     monkeypatch.setattr(cli_soak, "begin_loads", lambda _: None)
     monkeypatch.setattr(cli_soak, "_kill_all", lambda *_: None)
     read = [ReadBack("milvus", PLACE, ["a"], 9.0, 0.0, None)]
-    monkeypatch.setattr(cli_soak, "end_load", lambda _: write_read_back(tmp_path, read))
+    monkeypatch.setattr(cli_soak, "end_loads", lambda _: write_read_back(tmp_path, read))
     found, session = Soak(7), SimpleNamespace(folder=tmp_path, timeline=Timeline(tmp_path / "timeline.jsonl"))
     _soak(session, 3, found)  # type: ignore[arg-type] # what is used of a session
     assert found.stuck == "waited 180 s for milvus to be ready; last seen: 2 of 3 ready"
