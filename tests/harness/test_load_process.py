@@ -116,13 +116,17 @@ def test_loads_that_are_asked_at_once_end_beside_each_other(
     for load in loads:
         load.wait_ready(30)
     time.sleep(0.5)
+    # what is in flight keeps them for a while
+    catalogue[0].running.clear()
+    time.sleep(0.5)
     _, asked = now()
     for load in loads:
         load.end()
-        load.end()
     time.sleep(2)
+    assert all(load.alive() for load in loads)
     for load in loads:
         load.stop(20)
+    catalogue[0].running.set()
     for name in ("one", "two"):
         arrived = [request.intended for request in read_requests(tmp_path / name)]
         assert len(arrived) > 5
