@@ -139,15 +139,15 @@ class Engine:
         labels: Mapping[str, str],
         environment: Mapping[str, str],
         files: Mapping[str, str],
-        cpu_shares: int = 1024,
+        settings: Sequence[tuple[str, str]] = (),
     ) -> None:
         """Start a container of a service; `files` (path in the container to content) are there before it starts.
 
-        `cpu_shares` is its weight where the cores do not suffice; a node has 1024, as any container.
+        `settings` are further options of Docker and Podman, by their names without dashes.
         """
         options = [part for key, value in labels.items() for part in ("--label", f"{key}={value}")]
         options += [part for key, value in environment.items() for part in ("--env", f"{key}={value}")]
-        options += ["--cpu-shares", str(cpu_shares)]
+        options += [f"--{key}={value}" for key, value in settings]
         self.call("create", "--name", name, "--network", network, *options, image, *command)
         for path, content in files.items():
             self.put(name, path, content)

@@ -72,7 +72,10 @@ class Health:
 
 @dataclass(frozen=True)
 class ProviderService:
-    """One service as a container; `files` maps paths in it to their content, `data` says that it keeps some."""
+    """One service as a container; `files` maps paths in it to their content, `data` says that it keeps some.
+
+    `capabilities` are the kernel's that it needs (capabilities(7)).
+    """
 
     name: str
     image: str
@@ -81,6 +84,7 @@ class ProviderService:
     environment: Mapping[str, str] = field(default_factory=dict)
     files: Mapping[str, str] = field(default_factory=dict)
     data: bool = True
+    capabilities: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -268,10 +272,11 @@ def load_balancer(region: str, image: str, frontends: Sequence[Frontend]) -> Pro
     return ProviderService(
         name=f"{region}-load-balancer",
         image=image,
-        command=("haproxy", "-db", "-f", _LOAD_BALANCER_CONFIG),
-        files={_LOAD_BALANCER_CONFIG: load_balancer_config(frontends)},
+        command=("bash", f"{_PROGRAMS}/load-balancer.sh"),
+        files={_LOAD_BALANCER_CONFIG: load_balancer_config(frontends), **_programs("load-balancer.sh")},
         data=False,
         health=Health(port=LOAD_BALANCER_STATE_PORT, path="/healthz"),
+        capabilities=("NET_ADMIN",),
     )
 
 

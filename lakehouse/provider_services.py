@@ -21,7 +21,7 @@ SERVICE_DEADLINE_S = 60.0
 _KEY_LABEL = "lakehouse-chaos.key"
 # Eight times a node's: these have machines of their own, on which what the nodes begin after a fault takes nothing from
 # them. They need little, but at once: each request of a client goes through several.
-_SERVICE_CPU_SHARES = 8192
+_SERVICE_CPU_SHARES = "8192"
 
 
 def provide(region: Region, engine: Engine, workers: Sequence[Container]) -> FormationValues:
@@ -79,7 +79,8 @@ def _frontends(formation: Formation, workers: Sequence[Container]) -> list[provi
 
 def start_service(region: Region, engine: Engine, service: provider.ProviderService) -> Container:
     """Start a service where it does not run already, wait until it is healthy, and return its container."""
-    key = key_of(service.image, *service.command, *(f"{path}={text}" for path, text in service.files.items()))
+    files = (f"{path}={text}" for path, text in service.files.items())
+    key = key_of(service.image, *service.command, *service.capabilities, *files)
     found = {item.name: item for item in region.services(engine)}
     if not service.data and service.name in found and found[service.name].labels.get(_KEY_LABEL) != key:
         # it keeps nothing, so another configuration is another container
@@ -98,7 +99,7 @@ def start_service(region: Region, engine: Engine, service: provider.ProviderServ
             labels=labels,
             environment=service.environment,
             files=service.files,
-            cpu_shares=_SERVICE_CPU_SHARES,
+            settings=[("cpu-shares", _SERVICE_CPU_SHARES), *(("cap-add", name) for name in service.capabilities)],
         )
         # formations know it by that
         engine.keep_address(region.network, service.name)

@@ -41,7 +41,7 @@ NODE_PACKAGES = (
 # Of the pods written here: a Python, and what kube-proxy and the route daemon call.
 POD_PACKAGES = ("python3", "iptables", "iproute2", "conntrack", "kmod", "ca-certificates")
 # Of the provider's services outside the zones.
-PROVIDER_PACKAGES = ("postgresql-15", "pgbackrest", "haproxy", "openssl", "rclone", "ca-certificates")
+PROVIDER_PACKAGES = ("postgresql-15", "pgbackrest", "haproxy", "nftables", "openssl", "rclone", "ca-certificates")
 # Of what watches the lakehouse.
 MONITORING_PACKAGES = ("prometheus", "prometheus-alertmanager")
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import csv
 import json
+import time
 import uuid
 from pathlib import Path
+from urllib.request import urlopen
 
 import pyarrow as pa
 import pytest
@@ -13,8 +16,10 @@ from lab import EXPERIMENTS, Lakehouse, catalogue_of, chaos, run_in_pods
 
 from gameday.engine import find_engine
 from gameday.errors import ExitCode
+from gameday.machine import cgroup_files, used_s
 from gameday.regions import OPT_IN, api_client, mark_opt_in, region_named
 from gameday.waiting import wait_until
+from lakehouse.provider import LOAD_BALANCER_STATE_PORT
 from probes.cluster import NAMESPACE
 
 pytestmark = pytest.mark.cluster
@@ -135,6 +140,20 @@ def test_the_unmodified_pyiceberg_client_works_through_the_load_balancer(mds_alo
     catalogue.drop_table(f"{namespace}.rows")
     catalogue.drop_namespace(namespace)
     assert (namespace,) not in catalogue.list_namespaces()
+
+
+def test_the_load_balancer_waits_in_peace_for_formations_that_are_not_there(mds_alone: Lakehouse) -> None:
+    """Nobody is behind the ports of all but one, as while a lakehouse begins; that took a fifth of a core."""
+    (balancer,) = find_engine().inspect(f"{mds_alone.region.cluster}-load-balancer")
+    with urlopen(f"http://{balancer.address}:{LOAD_BALANCER_STATE_PORT}/stats;csv", timeout=5) as answer:
+        lines = csv.DictReader(answer.read().decode().removeprefix("# ").splitlines())
+    states = {line["pxname"]: line["status"] for line in lines if line["svname"] == "BACKEND"}
+    assert states["mds"] == "UP"
+    assert states["presto"] == states["spark"] == "DOWN"
+    (counter,) = cgroup_files([balancer.pid])
+    before = used_s(counter)
+    time.sleep(5)
+    assert used_s(counter) - before < 0.5
 
 
 def test_an_experiment_on_an_engine_that_is_not_deployed_is_refused(mds_alone: Lakehouse, tmp_path: Path) -> None:
