@@ -34,6 +34,17 @@ def change_of(method: str, request: Any, seen: Snapshot) -> Change:  # noqa: ANN
     return CHANGING[method](request, seen)
 
 
+def is_made(method: str, request: Any, seen: Snapshot) -> bool:  # noqa: ANN401
+    """Tell whether a partition that shall be made is there: for Milvus that is a success.
+
+    A client whose answer was lost asks for it again (pymilvus does so by itself). Source: Milvus's
+    internal/rootcoord/create_partition_task.go, which ignores a partition that would be made twice.
+    """
+    if method != "CreatePartition" or (number := seen.collection(request.db_name, request.collection_name)) is None:
+        return False
+    return seen.partition(number, request.partition_name) is not None
+
+
 def prepared(method: str, request: Any, seen: Snapshot) -> Any:  # noqa: ANN401
     """Return a request by the collection's own name, and by the field of an index; raises Refused for what is amiss.
 

@@ -18,8 +18,9 @@ from concurrent.futures import TimeoutError as NotInTime
 from typing import Any
 
 from google.protobuf.message import Message
+from pymilvus.grpc_gen import common_pb2
 
-from lakehouse.milvus.changes import Refused, change_of, prepared
+from lakehouse.milvus.changes import Refused, change_of, is_made, prepared
 from lakehouse.milvus.engine import Engine, failed, refusal, request_of
 from lakehouse.milvus.etcd import EtcdError, UnknownRevision
 from lakehouse.milvus.log import Log, LogError, Record
@@ -203,6 +204,8 @@ class Replica:
 
     def _changed(self, method: str, request: Message, seen: Snapshot) -> tuple[Message, int | None]:
         """Rehearse a change and commit it; without a revision the engine refused it, or somebody else was quicker."""
+        if is_made(method, request, seen):
+            return common_pb2.Status(), seen.revision
         self._rehearsal.reconcile(seen)
         answer = self._rehearsal.call(method, request)
         if refusal(answer):

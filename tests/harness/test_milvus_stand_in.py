@@ -167,6 +167,19 @@ def test_keys_that_the_engine_gives_are_the_same_everywhere(lab: MilvusLab, one:
     one.drop_collection("given")
 
 
+def test_a_partition_that_is_made_twice_is_there_once(lab: MilvusLab, one: MilvusClient, collection: str) -> None:
+    """As in Milvus: a client whose answer was lost asks again, perhaps another replica."""
+    one.create_partition(collection, "twice")
+    lab.client("two").create_partition(collection, "twice")
+    one.create_partition(collection, "twice")
+    assert one.list_partitions(collection).count("twice") == 1
+    one.insert(collection, rows(1), partition_name="twice")
+    assert keys(lab.client("two"), collection) == [1]
+    one.release_collection(collection)
+    one.drop_partition(collection, "twice")
+    assert "twice" not in lab.client("two").list_partitions(collection)
+
+
 def test_rows_of_a_dropped_partition_do_not_come_back(lab: MilvusLab, one: MilvusClient, collection: str) -> None:
     """A partition of the same name, made after that, is empty, also in a replica that made its rows anew."""
     one.create_partition(collection, "part")
