@@ -229,10 +229,11 @@ def end_loads(engines: list[str]) -> None:
         loads[engine].stop(_LOAD_STOP_DEADLINE_S)
         del session.loads[engine]
         session.timeline.append("load.end", "harness", **_declared(engine))
-    for engine in filter(_READ_BACK.__contains__, engines):
+    ledger = read_ledger(session.folder)
+    for engine in [engine for engine in engines if engine in _READ_BACK]:
         session.awaiting(f"the ledger of {engine} to be read back", _READ_BACK_DEADLINE_S, "reading")
-        ledger = [entry for entry in read_ledger(session.folder) if entry.engine == engine]
-        found = _READ_BACK[engine](session.endpoints[engine], ledger, deadline_s=_READ_BACK_DEADLINE_S)
+        own = [entry for entry in ledger if entry.engine == engine]
+        found = _READ_BACK[engine](session.endpoints[engine], own, deadline_s=_READ_BACK_DEADLINE_S)
         write_read_back(session.folder, found)
 
 

@@ -62,6 +62,7 @@ class Load:
 
     def start(self) -> None:
         """Start the process."""
+        self._ending = False
         with self._log.open("wb") as log:
             # a group of its own: Ctrl-C is for the harness, which ends the load when it is done with it
             self._process = subprocess.Popen(
