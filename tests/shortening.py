@@ -43,7 +43,7 @@ def shorten(
         if "engines" in arguments:
             arguments["engines"] = list(engines)
             if "spark" not in engines:
-                del arguments["jobs"]
+                arguments.pop("jobs", None)
         if deadline_s is not None and activity["provider"]["func"].startswith("wait_"):
             arguments["deadline_s"] = _EACH_S
         if deadline_s is not None and activity["provider"]["func"] == "observe":

@@ -1,0 +1,27 @@
+"""Experiments made shorter for the tests of the cluster are sound: these find out only after minutes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from lab import EXPERIMENTS
+from shortening import shorten
+
+from gameday.contract import load_contract
+from gameday.experiment import load_experiment
+from gameday.paths import PROJECT
+from gameday.topology import load_topology
+
+ENGINES = [("mds",), ("mds", "spark"), ("mds", "presto"), ("mds", "milvus"), ("mds", "milvus", "presto", "spark")]
+
+
+@pytest.mark.parametrize("engines", ENGINES, ids=["-".join(engines) for engines in ENGINES])
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_a_shortened_experiment_is_sound(name: str, engines: tuple[str, ...], tmp_path: Path) -> None:
+    """On fewer engines each shipped experiment loads, and still asserts promises."""
+    path = shorten(tmp_path, name, engines=engines, observe_s=5, baseline_s=5)
+    contract, topology = load_contract(PROJECT / "contract.yaml"), load_topology(PROJECT / "kind-config.yaml")
+    experiment = load_experiment(path, contract, topology)
+    assert experiment.promises
+    assert experiment.document["extensions"][0]["engines"] == list(engines)
