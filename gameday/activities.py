@@ -16,7 +16,7 @@ from typing import Any
 from gameday.contract import load_contract
 from gameday.disturbance import disturbance
 from gameday.errors import HarnessError
-from gameday.measure import latency_s
+from gameday.measure import latency_s, waiting_s
 from gameday.reading import RunFolder
 from gameday.records import (
     ENDED,
@@ -187,6 +187,7 @@ def _await_undisturbed(sustained_s: float, deadline_s: float, p95_s_max: Mapping
     """Wait until nothing was wrong with what all engines answered for so long; False after the deadline."""
     session = current()
     recovery, requests = load_contract(session.contract).recovery, RecentRequests(session.folder)
+    intervals_s = {engine: 1 / ARRIVALS_PER_S[engine] for engine in session.loads}
     _, begun = now()
 
     def look() -> str | None:
@@ -194,7 +195,12 @@ def _await_undisturbed(sustained_s: float, deadline_s: float, p95_s_max: Mapping
         _, moment = now()
         if moment - begun < sustained_s:
             return f"{moment - begun:.0f} of {sustained_s:.0f} s observed"
-        wrong = disturbance(requests.ended_since(moment - sustained_s), session.loads, recovery, p95_s_max)
+        recent = requests.ended_since(moment - sustained_s)
+        waiting = {
+            engine: waiting_s((one for one in recent if one.engine == engine), moment - sustained_s, moment, every_s)
+            for engine, every_s in intervals_s.items()
+        }
+        wrong = disturbance(recent, session.loads, recovery, p95_s_max, waiting)
         return f"{wrong} in the last {sustained_s:.0f} s" if wrong else None
 
     return session.waited(f"{sustained_s:.0f} s without a failed or slow request", look, deadline_s)

@@ -240,6 +240,20 @@ def silences(requests: Iterable[Request], begin: float, end: float, longest_s: f
     return [(before, after) for before, after in pairwise([begin, *moments, end]) if after - before > longest_s]
 
 
+def waiting_s(requests: Iterable[Request], begin: float, end: float, interval_s: float) -> list[float]:
+    """Return how long each arrival of the window has waited at its end for an answer, in seconds, longest first.
+
+    An operation is written down when it has ended, so one that waits is a gap among the intended starts of those that
+    have: one user's arrivals are `interval_s` apart. Of no operation at all the window's own beginning is the first.
+    """
+    moments = sorted({request.intended for request in requests if begin <= request.intended <= end})
+    first = moments[0] if moments else begin
+    # from the first backwards too, so that what waits since the window began is not overlooked
+    steps = range(math.ceil((begin - first) / interval_s), math.floor((end - first) / interval_s) + 1)
+    answered = {round((moment - first) / interval_s) for moment in moments}
+    return [end - (first + step * interval_s) for step in steps if step not in answered]
+
+
 def mean_cores(events: Iterable[Event]) -> dict[str, float]:
     """Return how many of the machine's cores each had in the mean of what `machine` events tell; none if there is none.
 

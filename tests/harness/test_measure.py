@@ -220,3 +220,16 @@ def test_mean_cores_are_weighed_by_their_seconds() -> None:
     assert measure.cores_text(cores).startswith("region 1.25, harness 0.10, others")
     assert measure.mean_cores(events[2:]) == {}
     assert measure.cores_text({}) == "not known"
+
+
+def test_what_waits_is_what_is_missing_among_the_arrivals() -> None:
+    """Arrivals come every half second; those of 2.0, 4.5 and 5.0 have no answer yet, nor has the one of 0.5."""
+    answered = [request(moment, latency_s=0.1) for moment in (1.0, 1.5, 1.5, 2.5, 3.0, 3.5, 4.0)]
+
+    def waiting(among: list[Request], begin_s: float, end_s: float) -> list[float]:
+        return measure.waiting_s(among, BEGAN_MONO + begin_s, BEGAN_MONO + end_s, 0.5)
+
+    assert waiting(answered, 0.4, 5.2) == pytest.approx([4.7, 3.2, 0.7, 0.2])
+    assert waiting(answered, 0.9, 4.4) == pytest.approx([2.4])
+    assert waiting(answered[:3], 0.9, 1.9) == []
+    assert waiting([], 1.0, 2.2) == pytest.approx([1.2, 0.7, 0.2])
