@@ -18,6 +18,9 @@ from confluent_kafka.cimpl import NewTopic
 
 _LOG = logging.getLogger(__name__)
 _END_DEADLINE_S, _LOOK_S = 5.0, 1.0
+# Asked where the log ends, Kafka's client stays with the leader that it knew: on one whose machine is gone it waits for
+# as long as it may, all the others who ask behind it, and learns of the next leader only when it is asked again.
+_ASK_S = 1.0
 # A broker that has not answered for so long is asked no more, and who leads in its place is looked up.
 _SILENCE_MS = 1500
 # So soon a write goes to who leads in a lost broker's place, and is read from there, once there is one.
@@ -143,20 +146,21 @@ class Log:
         """Return the offset that the next message gets; raises LogError where the log does not say it in that time."""
         deadline = time.monotonic() + within_s
         while True:
+            problem = "it was silent"
             try:
                 with self._asking:
                     left_s = max(deadline - time.monotonic(), 0.001)
-                    marks = self._asker.get_watermark_offsets(self._partition, timeout=left_s)
+                    marks = self._asker.get_watermark_offsets(self._partition, timeout=min(left_s, _ASK_S))
             except KafkaException as error:
                 # While there is no leader most answers are errors, and come at once; who has just become the leader
                 # does not know the end until the others have caught up with it. A client would be refused for either.
-                if time.monotonic() >= deadline:
-                    raise LogError(f"the log did not say where it ends: {error.args[0]}") from error
-                time.sleep(_LEADER_PAUSE_S)
-                continue
-            if marks is None:
-                raise LogError(f"the log did not say where it ends for {within_s:g} s")
-            return int(marks[1])
+                problem = str(error.args[0])
+            else:
+                if marks is not None:
+                    return int(marks[1])
+            if time.monotonic() >= deadline:
+                raise LogError(f"the log did not say where it ends for {within_s:g} s: {problem}")
+            time.sleep(_LEADER_PAUSE_S)
 
     def read(self, offset: int) -> Iterator[Record | None]:
         """Yield the messages from an offset on for ever, None where none came for half a second.

@@ -26,15 +26,19 @@ def _text(value: str) -> bytes:
 
 @dataclass
 class Brokers:
-    """Brokers of one topic with one partition, which the first of them leads and which ends at `end`.
+    """Brokers of one topic with one partition, which one of them leads and which ends at `end`.
 
     aware   whether they tell of each other; where not, they know of the topic and of no broker
+    leader  which of them leads, counted from 0
+    silent  those that take connections and answer nothing
     """
 
     topic: str
     end: int
     count: int = 3
     aware: bool = True
+    leader: int = 0
+    silent: frozenset[int] = frozenset()
     _servers: dict[int, _Server] = field(default_factory=dict)
     _ports: dict[int, int] = field(default_factory=dict)
 
@@ -60,7 +64,7 @@ class Brokers:
             server.close()
 
     def _begin(self, number: int) -> None:
-        server = self._servers[number] = _Server(self, self._ports.get(number, 0))
+        server = self._servers[number] = _Server(self, number, self._ports.get(number, 0))
         self._ports[number] = server.port
 
     def answer(self, api: int, version: int) -> bytes:
@@ -78,8 +82,8 @@ class Brokers:
             struct.pack(">i", number) + _text("127.0.0.1") + struct.pack(">ih", port, -1)
             for number, port in there.items()
         ]
-        problem, leader = (0, 0) if self.aware else (_LEADER_NOT_AVAILABLE, _NOBODY)
-        copies = struct.pack(">iiii", 1, 0, 1, 0)
+        problem, leader = (0, self.leader) if self.aware else (_LEADER_NOT_AVAILABLE, _NOBODY)
+        copies = struct.pack(">iiii", 1, leader, 1, leader)
         partition = struct.pack(">hii", problem, 0, leader) + copies
         topic = struct.pack(">h", 0) + _text(self.topic) + struct.pack(">bi", 0, 1) + partition
         whole = struct.pack(">ii", 0, len(brokers)) + b"".join(brokers) + _text("cluster")
@@ -90,8 +94,8 @@ class Brokers:
 
 
 class _Server:
-    def __init__(self, brokers: Brokers, port: int) -> None:
-        self._brokers, self._listener = brokers, socket.create_server(("127.0.0.1", port))
+    def __init__(self, brokers: Brokers, number: int, port: int) -> None:
+        self._brokers, self._number, self._listener = brokers, number, socket.create_server(("127.0.0.1", port))
         self.port = int(self._listener.getsockname()[1])
         self._lock, self._connections, self._closed = threading.Lock(), [self._listener], False
         threading.Thread(target=self._accept, daemon=True).start()
@@ -120,6 +124,8 @@ class _Server:
     def _serve(self, connection: socket.socket) -> None:
         with suppress(OSError), connection, connection.makefile("rb") as requests:
             while (request := _message(requests)) is not None:
+                if self._number in self._brokers.silent:
+                    continue
                 api, version, number = struct.unpack_from(">hhi", request)
                 answer = struct.pack(">i", number) + self._brokers.answer(api, version)
                 connection.sendall(struct.pack(">i", len(answer)) + answer)

@@ -21,6 +21,7 @@ from lakehouse.milvus.log import Log, LogError
 
 _CLIENTS, _TURNS = 24, 4
 _UNAWARE_S = 2.0
+_LEADERLESS_S, _ASKING = 1.5, 3
 _FOUND_DEADLINE_S = 15.0
 
 
@@ -95,6 +96,19 @@ def test_brokers_that_know_of_nobody_for_a_while_are_found_again() -> None:
             list(clients.map(asked, logs))
             brokers.aware = True
             list(clients.map(found, logs))
+
+
+def test_who_leads_after_one_that_is_silent_is_asked() -> None:
+    """Kafka's client stays with the leader that it asked first, whose machine may be gone: queries would fail."""
+    brokers = Brokers("by-dev", end=41, silent=frozenset({0}))
+    one = Log(brokers.addresses, brokers.topic)
+    with closing(brokers), ThreadPoolExecutor() as asking:
+        begun = time.monotonic()
+        answers = [asking.submit(one.end) for _ in range(_ASKING)]
+        time.sleep(_LEADERLESS_S)
+        brokers.leader = 1
+        assert [answer.result() for answer in answers] == [41] * _ASKING
+        assert time.monotonic() - begun < _LEADERLESS_S + 2
 
 
 def unanswered(one: Log) -> str | None:
