@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import logging
 import shutil
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from milvus_lite.db import MilvusLite
 from milvus_lite.exceptions import MilvusLiteError
 from pymilvus.grpc_gen import common_pb2, milvus_pb2
 
-from lakehouse.milvus.metadata import COLLECTIONS, KINDS, LOADS, PARTITIONS, Entry, Snapshot
+from lakehouse.milvus.metadata import COLLECTIONS, INDEXES, KINDS, LOADS, PARTITIONS, Entry, Snapshot
 from lakehouse.milvus.segments import Grown
 
 _LOG = logging.getLogger(__name__)
@@ -63,24 +64,43 @@ class Engine:
     def reconcile(self, wanted: Snapshot) -> None:
         """Bring the engine to what the metadata says: what is gone or another is taken back, what is new is made."""
         have, want = self.snapshot.entries, wanted.entries
-        gone = {one.key for one in have.values() if one.key not in want or want[one.key].revision != one.revision}
-        dropped = {str(one.value["id"]) for one in self.snapshot.of_kind(COLLECTIONS) if one.key in gone}
-        for kind in reversed(KINDS):
-            for one in reversed(self.snapshot.of_kind(kind)):
-                # partitions go with their collection: one by one, hundreds of them kept a disk busy for ten seconds
-                with_another = kind == PARTITIONS and one.key.removeprefix(kind).partition("/")[0] in dropped
-                if one.key in gone and not with_another:
-                    self._do(one, "undo_method", "undo")
+        released = self._take_back({one.key for one in have.values() if not _same(one, want.get(one.key))})
         for kind in KINDS:
             for one in wanted.of_kind(kind):
-                if one.key not in have or have[one.key].revision != one.revision:
+                if not _same(one, have.get(one.key)):
                     self._do(one, "method", "request")
         for one in wanted.of_kind(COLLECTIONS):
             # the engine begins with a collection as loaded, Milvus does not
-            if f"{LOADS}{one.value['id']}" not in want:
-                names = {"db_name": one.value["db"], "collection_name": one.value["name"]}
-                self.call("ReleaseCollection", milvus_pb2.ReleaseCollectionRequest(**names))
+            loaded = want.get(f"{LOADS}{one.value['id']}")
+            if loaded is None:
+                self._release(one.value["db"], one.value["name"])
+            elif str(one.value["id"]) in released:
+                self._do(loaded, "method", "request")
         self.snapshot = wanted
+
+    def _take_back(self, gone: Collection[str]) -> set[str]:
+        """Undo what made the entries of these keys; returns the numbers of the collections that had to be released."""
+        dropped = {str(one.value["id"]) for one in self.snapshot.of_kind(COLLECTIONS) if one.key in gone}
+        released: set[str] = set()
+        for kind in reversed(KINDS):
+            for one in reversed(self.snapshot.of_kind(kind)):
+                if one.key not in gone:
+                    continue
+                collection = one.key.removeprefix(kind).partition("/")[0]
+                # partitions go with their collection: one by one, hundreds of them kept a disk busy for ten seconds
+                if kind == PARTITIONS and collection in dropped:
+                    continue
+                if kind == INDEXES:
+                    # the engine takes a collection as loaded when it has its index, and keeps that of a loaded one
+                    index: Any = request_of(one.value["undo_method"], base64.b64decode(one.value["undo"]))
+                    self._release(index.db_name, index.collection_name)
+                    released.add(collection)
+                self._do(one, "undo_method", "undo")
+        return released
+
+    def _release(self, database: str, collection: str) -> None:
+        names = {"db_name": database, "collection_name": collection}
+        self.call("ReleaseCollection", milvus_pb2.ReleaseCollectionRequest(**names))
 
     def _do(self, entry: Entry, method: str, request: str) -> None:
         name = str(entry.value[method])
@@ -92,6 +112,11 @@ class Engine:
     def close(self) -> None:
         """Close the engine."""
         self.database.close()
+
+
+def _same(one: Entry, another: Entry | None) -> bool:
+    """Tell whether nothing of an entry was changed since."""
+    return another is not None and another.revision == one.revision
 
 
 def request_of(method: str, data: bytes) -> Message:

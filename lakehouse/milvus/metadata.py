@@ -29,6 +29,8 @@ KINDS = (DATABASES, COLLECTIONS, PARTITIONS, INDEXES, LOADS, ALIASES)
 # The last number given to anything; a change puts it anew, so that two at once cannot both be carried out.
 _NUMBERS = "kv/gid/timestamp"
 _META = "meta/"
+# Less than every revision.
+_NOT_READ = -1
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +93,20 @@ class Snapshot:
     def partition(self, collection: int, name: str) -> Entry | None:
         """Return a partition of a collection, None for one that every collection has."""
         return self._partitions.get((str(collection), name))
+
+    def after(self, puts: Mapping[str, Mapping[str, Any]], deletes: Sequence[str], revision: int) -> Snapshot:
+        """Return it as a change leaves it, made at that revision; 0 for one that was not made, as no metadata has it.
+
+        A key that ends with a slash stands for all under it. What others changed meanwhile is missing, so it is older
+        than any that is read.
+        """
+        kept = {
+            key: one
+            for key, one in self.entries.items()
+            if not any(key == gone or (gone.endswith("/") and key.startswith(gone)) for gone in deletes)
+        }
+        made = {key: Entry(key, value, revision) for key, value in puts.items()}
+        return Snapshot(0, {**kept, **made}, _NOT_READ, self.last + 1, self.others)
 
     def segments(self, collection: int) -> list[Entry]:
         """Return the segments of a collection, in the order of what is in them."""

@@ -52,6 +52,8 @@ class Replica:
         self.engine = Engine(settings.data / "engine")
         # collections of which a segment could not be read, and why
         self.unreadable: dict[int, str] = {}
+        # as etcd had the metadata last, and an engine whose own is that or what a change made of it
+        self._known = Snapshot()
         self._rehearsal = Engine(settings.data / "rehearsal")
         self._rehearsing = threading.Lock()
         self._flushing = threading.Lock()
@@ -179,7 +181,7 @@ class Replica:
         """Change metadata and return the engine's answer; raises EtcdError, LogError or Behind where it is unsure."""
         with self._rehearsing:
             for _ in range(_CHANGE_ATTEMPTS):
-                seen = self._metadata.read(known=self._rehearsal.snapshot)
+                seen = self._known = self._metadata.read(known=self._known)
                 try:
                     answer, revision = self._changed(method, prepared(method, request, seen), seen)
                 except Refused as error:
@@ -199,7 +201,8 @@ class Replica:
         last = self._metadata.last_change()
         with self._rehearsing:
             if self._rehearsal.snapshot.numbers < last:
-                self._rehearsal.reconcile(self._metadata.read(known=self._rehearsal.snapshot))
+                self._known = self._metadata.read(known=self._known)
+                self._rehearsal.reconcile(self._known)
             return self._rehearsal.call(method, request)
 
     def _changed(self, method: str, request: Message, seen: Snapshot) -> tuple[Message, int | None]:
@@ -210,14 +213,14 @@ class Replica:
         answer = self._rehearsal.call(method, request)
         if refusal(answer):
             return answer, None
+        puts, deletes = change_of(method, request, seen)
         revision: int | None = None
         try:
-            revision = self._metadata.change(seen, *change_of(method, request, seen))
+            revision = self._metadata.change(seen, puts, deletes)
         finally:
-            if revision is None:
-                # the rehearsal has what is not so
-                self._rehearsal.close()
-                self._rehearsal = Engine(self._settings.data / "rehearsal")
+            # One that was not made is taken back with the next look at etcd. An engine made anew for it would take
+            # longer the more partitions there are, and meanwhile another replica would be quicker once more.
+            self._rehearsal.snapshot = seen.after(puts, deletes, revision or 0)
         return answer, revision
 
     def mark(self, revision: int) -> None:
