@@ -9,6 +9,7 @@ import json
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -220,9 +221,14 @@ def await_jobs(deadline_s: float) -> bool:
 
 
 def stop_loads(session: Session) -> None:
-    """Stop whatever load still runs, without reading anything back; raises HarnessError where one failed."""
-    for load in session.loads.values():
-        load.stop(_LOAD_STOP_DEADLINE_S)
+    """Stop whatever load still runs, without reading anything back.
+
+    Raises HarnessError where one failed, when all are stopped.
+    """
+    with ExitStack() as stopping:
+        for load in session.loads.values():
+            load.end()
+            stopping.callback(load.stop, _LOAD_STOP_DEADLINE_S)
 
 
 def end_loads(engines: list[str]) -> None:

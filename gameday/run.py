@@ -141,6 +141,8 @@ class Run:
     def _clean_up(self) -> None:
         """Stop the load, heal whatever is left, let the lakehouse settle; each even if the one before failed."""
         session = self.session
+        for load in session.loads.values():
+            load.end()
         for engine, load in session.loads.items():
             self._attempt(f"stopping the load of {engine}", partial(load.stop, _LOAD_STOP_DEADLINE_S))
         for undo in self._own_faults():

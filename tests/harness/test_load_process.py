@@ -12,14 +12,18 @@ from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 from statistics import median
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 from fake_catalogue import FakeCatalogue, fake_catalogue
 from fake_presto import fake_presto
 from fake_spark import fake_spark
 
+from gameday.activities import stop_loads
 from gameday.errors import HarnessError
 from gameday.records import Request, read_ledger, read_requests, read_workloads
+from gameday.session import Session
 from gameday.timeline import now
 from gameday.waiting import wait_until
 from loadgen.process import LOCUSTFILE, Load
@@ -132,6 +136,21 @@ def test_loads_that_are_asked_at_once_end_beside_each_other(
         assert len(arrived) > 5
         assert max(arrived) < asked + 1
         assert (tmp_path / name / "load-mds.log").read_text().count("Got SIGTERM") == 1
+
+
+def test_a_load_that_failed_keeps_no_other_from_being_stopped(
+    catalogue: tuple[FakeCatalogue, str], tmp_path: Path
+) -> None:
+    """Whatever order they are in; that one failed is told when all have ended."""
+    loads = {}
+    for name, settings in (("one", ["--no-such"]), ("two", []), ("three", ["--no-such"])):
+        (tmp_path / name).mkdir()
+        loads[name] = Load("mds", catalogue[1], tmp_path / name, arrivals_per_s=5, options=settings)
+        loads[name].start()
+    loads["two"].wait_ready(30)
+    with pytest.raises(HarnessError, match="exit code"):
+        stop_loads(cast("Session", SimpleNamespace(loads=loads)))
+    assert not any(load.alive() for load in loads.values())
 
 
 @pytest.mark.parametrize("working_s", [1.0, 0.0])
