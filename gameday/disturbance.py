@@ -23,9 +23,8 @@ def disturbance(
     has not ended has taken as long as it waits (`waiting_s`, by engine): a service that stands still answers nothing
     that could be slow.
     """
-    slow_s = {engine: recovery.slow_after_s_of(engine) for engine in engines}
-    bad = sum(one.outcome != "ok" or one.latency_s > slow_s[one.engine] for one in recent)
-    bad += sum(waited > slow_s[engine] for engine in engines for waited in waiting_s[engine])
+    bad = sum(one.outcome != "ok" or one.latency_s > recovery.slow_after_s_of(one.engine) for one in recent)
+    bad += sum(waited > recovery.slow_after_s_of(engine) for engine in engines for waited in waiting_s[engine])
     silent = set(engines) - {one.engine for one in recent}
     late = {}
     for engine, allowed in p95_s_max.items():

@@ -60,3 +60,12 @@ def test_an_operation_that_waits_has_taken_as_long_as_it_waits() -> None:
     assert disturbance(QUIET, ENGINES, RECOVERY, {}, {"mds": [slow_s + 0.1], "presto": [slow_s + 0.1]}) == (
         "1 of 2 failed or were slow"
     )
+
+
+def test_a_load_that_ended_a_moment_ago_is_no_reason_to_stop() -> None:
+    """What its operations were still counts, and nothing of it is waited for."""
+    good, slow = (
+        request(3.0, engine="spark", latency_s=RECOVERY.slow_after_s_of("spark") + more) for more in (-0.1, 0.1)
+    )
+    assert disturbance([*QUIET, good], ENGINES, RECOVERY, {}, NONE_WAITS) is None
+    assert disturbance([*QUIET, good, slow], ENGINES, RECOVERY, {}, NONE_WAITS) == "1 of 4 failed or were slow"
