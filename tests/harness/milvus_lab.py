@@ -9,8 +9,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from itertools import cycle
 from pathlib import Path
@@ -23,6 +23,7 @@ from gameday.paths import PROJECT
 from gameday.shell import free_port
 from gameday.waiting import wait_until
 from lakehouse.kafka_packages import kafka_packages
+from lakehouse.milvus.etcd import Etcd, EtcdError
 from nodeimage.programs import node_programs
 
 # There is one lab for all tests that use it, so they run in one process.
@@ -146,6 +147,28 @@ class MilvusLab:
 def eventually(what: str, check: Callable[[], bool]) -> None:
     """Wait until something is so."""
     wait_until(what, lambda: None if check() else "not so", deadline_s=_DEADLINE_S)
+
+
+@contextmanager
+def etcd_alone(folder: Path) -> Iterator[str]:
+    """Run an etcd of one member with nothing beside it; yields its HOST:PORT once it answers."""
+    lab = MilvusLab(folder)
+    lab.ports |= {name: free_port() for name in ("etcd", "peer")}
+    lab.begin_etcd()
+    endpoint = f"127.0.0.1:{lab.ports['etcd']}"
+
+    def answers() -> bool:
+        try:
+            Etcd([endpoint]).pairs("by-dev/")
+        except EtcdError:
+            return False
+        return True
+
+    try:
+        eventually("etcd", answers)
+        yield endpoint
+    finally:
+        lab.end_all()
 
 
 class Door:

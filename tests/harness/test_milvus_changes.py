@@ -8,13 +8,12 @@ from typing import Any
 
 import pytest
 from google.protobuf.message import Message
-from milvus_lab import MilvusLab, eventually
+from milvus_lab import etcd_alone
 from pymilvus import CollectionSchema, DataType, FieldSchema
 from pymilvus.client.prepare import Prepare
 from pymilvus.grpc_gen import milvus_pb2 as pb
 from pymilvus.grpc_gen.common_pb2 import LoadState
 
-from gameday.shell import free_port
 from lakehouse.milvus import replica as replicas
 from lakehouse.milvus.engine import Engine, refusal
 from lakehouse.milvus.etcd import Etcd, EtcdError
@@ -76,9 +75,6 @@ type Pair = tuple[OfMetadata, OfMetadata, Contested, list[Path]]
 @pytest.fixture
 def pair(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:  # noqa: ANN401 - a generator fixture
     """Return two replicas of one etcd with one collection, the first one's metadata, and the engines begun since."""
-    lab = MilvusLab(tmp_path)
-    lab.ports |= {name: free_port() for name in ("etcd", "peer")}
-    lab.begin_etcd()
     begun: list[Path] = []
 
     class Counted(Engine):
@@ -87,19 +83,20 @@ def pair(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:  # noqa: ANN40
             super().__init__(folder)
 
     monkeypatch.setattr(replicas, "Engine", Counted)
-    endpoint = f"127.0.0.1:{lab.ports['etcd']}"
-    contested = Contested(Etcd([endpoint]), "by-dev")
     unused: Any = None
 
-    def replica(name: str, metadata: Metadata) -> OfMetadata:
+    def replica(name: str, endpoint: str, metadata: Metadata) -> OfMetadata:
         needed = dict.fromkeys(("BUCKET", "S3_ENDPOINT", "S3_ACCESS_KEY", "S3_SECRET_KEY", "KAFKA_BROKERS"), "none")
         needed |= {"ETCD_ENDPOINTS": endpoint, "DATA": str(tmp_path / name)}
         settings = read_settings({"POD_NAME": name} | {f"MILVUS_{key}": value for key, value in needed.items()})
         return OfMetadata(settings, metadata, unused, unused)
 
-    try:
-        one, other = replica("one", contested), replica("other", Metadata(Etcd([endpoint]), "by-dev"))
-        eventually("etcd", lambda: answers(other))
+    with etcd_alone(tmp_path) as endpoint:
+        contested = Contested(Etcd([endpoint]), "by-dev")
+        one, other = (
+            replica("one", endpoint, contested),
+            replica("other", endpoint, Metadata(Etcd([endpoint]), "by-dev")),
+        )
         fields = [
             FieldSchema("key", DataType.INT64, is_primary=True),
             FieldSchema("vector", DataType.FLOAT_VECTOR, dim=_DIMENSION),
@@ -110,17 +107,6 @@ def pair(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:  # noqa: ANN40
         assert one.state() == other.state()
         begun.clear()
         yield one, other, contested, begun
-    finally:
-        lab.end_all()
-
-
-def answers(replica: OfMetadata) -> bool:
-    """Tell whether etcd answers."""
-    try:
-        replica.state()
-    except EtcdError:
-        return False
-    return True
 
 
 def partition(name: str) -> pb.CreatePartitionRequest:

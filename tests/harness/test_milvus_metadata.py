@@ -7,10 +7,9 @@ import random
 from collections.abc import Iterator
 
 import pytest
-from milvus_lab import MilvusLab, eventually
+from milvus_lab import etcd_alone
 
-from gameday.shell import free_port
-from lakehouse.milvus.etcd import Etcd, EtcdError, Pair
+from lakehouse.milvus.etcd import Etcd, Pair
 from lakehouse.milvus.metadata import PARTITIONS, Metadata, Snapshot
 
 KEYS = [f"by-dev/{PARTITIONS}7/p{number}" for number in range(6)] + ["by-dev/session/one", "by-dev/session/two"]
@@ -31,16 +30,10 @@ class CountingEtcd(Etcd):
 @pytest.fixture(scope="module")
 def etcd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CountingEtcd]:
     """Return the client of an etcd of one member on loopback."""
-    lab = MilvusLab(tmp_path_factory.mktemp("metadata"))
-    lab.ports |= {name: free_port() for name in ("etcd", "peer")}
-    lab.begin_etcd()
-    try:
-        found = CountingEtcd([f"127.0.0.1:{lab.ports['etcd']}"])
+    with etcd_alone(tmp_path_factory.mktemp("metadata")) as endpoint:
+        found = CountingEtcd([endpoint])
         found.sent = []
-        eventually("etcd", lambda: _answers(found))
         yield found
-    finally:
-        lab.end_all()
 
 
 @pytest.fixture
@@ -49,14 +42,6 @@ def metadata(etcd: CountingEtcd) -> Metadata:
     etcd.commit([], {"elsewhere": b"1"}, ["by-dev/"])
     etcd.sent.clear()
     return Metadata(etcd, "by-dev")
-
-
-def _answers(etcd: Etcd) -> bool:
-    try:
-        etcd.pairs("by-dev/")
-    except EtcdError:
-        return False
-    return True
 
 
 def _put(etcd: Etcd, *keys: str, name: str = "p") -> int:
