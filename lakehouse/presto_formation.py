@@ -43,6 +43,8 @@ NO_WORKER_WAIT_S = 20
 # time for none of them. Few may wait: of a long queue each is answered when its client is about to give up, long after
 # what made it grow is over.
 CONCURRENT_QUERIES, QUEUED_QUERIES = 6, 10
+# What a coordinator answers, one after the other, before it is ready: of each catalog that clients use something small.
+_WARM_UP = ("SELECT count(*) FROM tpcds.tiny.call_center", f"SHOW TABLES FROM {CONSOLE}.public")
 # A query whose client no longer asks for more is given up. One that lives asks again after 10 s at the latest, so more
 # would only leave the places of queries to clients that are gone.
 CLIENT_TIMEOUT_S = 20
@@ -103,6 +105,7 @@ def config(values: FormationValues) -> list[dict[str, Any]]:
         config_map(name, NAME, {**common, "jvm.config": _HEAP[name] + _JVM, "config.properties": _properties(settings)})
         for name, settings in servers
     ]
+    maps[0]["data"]["warm-up.sql"] = "".join(f"{statement}\n" for statement in _WARM_UP)
     catalogs = config_map(CATALOGS, NAME, {"tpcds.properties": _TPCDS, "tpch.properties": _TPCH})
     return [*maps, catalogs, secret(CATALOGS, NAME, {f"{CONSOLE}.properties": _properties(_console(values))})]
 

@@ -133,7 +133,7 @@ def test_prestos_threads_may_be_woken_late(tmp_path: Path) -> None:
     java.write_text("#!/bin/sh\ncat /proc/self/timerslack_ns\n")
     java.chmod(0o755)
     server = PROJECT / "lakehouse/presto/server.py"
-    start = [sys.executable, server, "start", "--home", tmp_path, "--etc", etc]
+    start = [sys.executable, server, "start", "--home", tmp_path, "--etc", etc, "--mark", tmp_path / "ready"]
     assert subprocess.run(start, capture_output=True, text=True, check=True).stdout == "20000000\n"
 
 
