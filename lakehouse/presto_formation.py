@@ -41,8 +41,9 @@ SHUTDOWN_GRACE_S = 5
 NO_WORKER_WAIT_S = 20
 # Queries at work at once; others wait. Small workers that start anew, under all queries that came meanwhile, would have
 # time for none of them. Few may wait: of a long queue each is answered when its client is about to give up, long after
-# what made it grow is over.
-CONCURRENT_QUERIES, QUEUED_QUERIES = 6, 10
+# what made it grow is over (with ten, half a minute after a server that had returned was as quick as ever). A worker
+# that is lost holds some five of them for 12 s.
+CONCURRENT_QUERIES, QUEUED_QUERIES = 5, 4
 # What a coordinator answers, one after the other, before it is ready: of each catalog that clients use something small.
 _WARM_UP = ("SELECT count(*) FROM tpcds.tiny.call_center", f"SHOW TABLES FROM {CONSOLE}.public")
 # A query whose client no longer asks for more is given up. One that lives asks again after 10 s at the latest, so more
