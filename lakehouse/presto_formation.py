@@ -18,6 +18,7 @@ from lakehouse.upstream import PRESTO_PROPERTIES, presto_files, presto_pod
 
 NAME = "presto"
 COORDINATOR, WORKER = "presto-coordinator", "presto-worker"
+DISCOVERY = "presto-discovery"
 WORKERS = 3
 CATALOGS = "presto-catalogs"
 PORT, NODE_PORT = 8080, 30080
@@ -140,7 +141,7 @@ def _coordinator() -> dict[str, object]:
         "coordinator": "true",
         "node-scheduler.include-coordinator": "false",
         "discovery-server.enabled": "true",
-        # itself: by its Service it would be found only once it is ready
+        # itself: by its Service it might find another, whose machine is lost
         "discovery.uri": f"http://127.0.0.1:{PORT}",
         **_common(),
         **_timeouts(_CLIENTS),
@@ -166,7 +167,7 @@ def _coordinator() -> dict[str, object]:
 def _worker() -> dict[str, object]:
     return {
         "coordinator": "false",
-        "discovery.uri": f"http://{COORDINATOR}:{PORT}",
+        "discovery.uri": f"http://{DISCOVERY}:{PORT}",
         **_common(),
         **_timeouts(("exchange", "node-manager", "discovery")),
         "task.max-worker-threads": 4,
