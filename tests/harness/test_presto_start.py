@@ -11,13 +11,18 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
+from urllib.parse import urlsplit
 
 import pytest
 from fake_http import served
 from fake_presto import GONE, FakePresto
+from formation_values import VALUES
+from mds_lab import program as program_of
 
 from gameday.paths import PROJECT
 from gameday.waiting import wait_until
+from lakehouse.formation import render
+from lakehouse.presto_formation import COORDINATOR, PRESTO, WORKER
 
 SERVER = PROJECT / "lakehouse" / "presto" / "server.py"
 STATEMENTS = ["SELECT 1", "SHOW TABLES FROM console.public"]
@@ -127,3 +132,24 @@ def test_what_is_started_anew_is_not_ready_by_the_word_of_the_last(tmp_path: Pat
     mark.touch()
     start = [sys.executable, SERVER, "start", "--home", tmp_path, "--etc", etc, "--mark", mark, "--port", "1"]
     assert subprocess.run(start, capture_output=True, text=True, check=True).stdout == "starting\n"
+
+
+def test_workers_are_known_before_their_coordinator_is_ready() -> None:
+    """It answers no query before it knows one, so a Service that leads only to who is ready would have both wait."""
+    made = {(one["kind"], one["metadata"]["name"]): one for one in render(PRESTO, VALUES, program_of("kubectl"))}
+    settings = made["ConfigMap", WORKER]["data"]["config.properties"].splitlines()
+    (uri,) = (line.partition("=")[2] for line in settings if line.startswith("discovery.uri="))
+    service = made["Service", urlsplit(uri).hostname]["spec"]
+    assert service["publishNotReadyAddresses"] is True
+    labels = made["Deployment", COORDINATOR]["spec"]["template"]["metadata"]["labels"]
+    assert service["selector"].items() <= labels.items()
+    assert [port["port"] for port in service["ports"]] == [urlsplit(uri).port]
+
+
+def test_a_coordinator_is_asked_something_of_each_catalog_of_its_clients() -> None:
+    """The first query of a catalog costs most."""
+    made = {(one["kind"], one["metadata"]["name"]): one for one in render(PRESTO, VALUES, program_of("kubectl"))}
+    asked = made["ConfigMap", COORDINATOR]["data"]["warm-up.sql"].splitlines()
+    assert [one for one in asked if "tpcds." in one]
+    assert [one for one in asked if "console." in one]
+    assert "warm-up.sql" not in made["ConfigMap", WORKER]["data"]
