@@ -45,9 +45,14 @@ class PodsBack:
         if not missing:
             return None
         if self.case.fault_end >= fault.injecting + self.case.contract.recovery.deadline_s:
-            full = None if self.acted or self._homeless else self.case.full_before()
+            full = None if self.certain else self.case.full_before()
             return f"{missing[0]} was not back in time; but {full}" if full else None
         return f"the zone returned {seconds(self.end - fault.injecting)} after the fault, before {missing[0]} was back"
+
+    @property
+    def certain(self) -> bool:
+        """Whether what breaks the promise has nothing to do with how busy the cores were, nor with what clients saw."""
+        return bool(self.acted) or self._homeless
 
     @property
     def complaints(self) -> list[str]:

@@ -235,3 +235,28 @@ def test_thirty_operations_are_enough_of_a_baseline(presto: SyntheticRun) -> Non
     """Fewer than the hundred that other engines need."""
     presto.move("phase.begin", 13.9)
     assert presto.judged().verdict == "held"
+
+
+@pytest.mark.parametrize("spoilt", ["unhealthy before", "few operations", "no query"])
+def test_pods_without_a_node_break_it_whatever_clients_saw(presto: SyntheticRun, spoilt: str) -> None:
+    """That they may be in the lost zone alone has nothing to do with how slow queries were before it was lost."""
+    presto.without("pod", name="worker-new")
+    presto.pod(50, "worker-new", None, formation="presto", ready=False, unschedulable="bound to the lost zone")
+    presto.prolong(160)
+    SPOILT[spoilt][0](presto)
+    verdict = presto.judged()
+    assert verdict.verdict == "broken", verdict.reason
+    assert verdict.reason == "Presto did not get its ready pods back within 120.0 s."
+    assert "presto whole again after" in verdict.figure
+
+
+@pytest.mark.parametrize("spoilt", ["unhealthy before", "few operations", "no query"])
+def test_pods_that_only_took_long_break_nothing_that_clients_cannot_confirm(presto: SyntheticRun, spoilt: str) -> None:
+    """They have a node, and whatever was slow before the fault may be to blame."""
+    presto.without("pod", name="worker-new")
+    presto.pod(INJECTING_S + DEADLINE_S + 1, "worker-new", "zone-c", formation="presto")
+    presto.prolong(160)
+    SPOILT[spoilt][0](presto)
+    verdict = presto.judged()
+    assert verdict.verdict == "inconclusive"
+    assert SPOILT[spoilt][1] in verdict.reason[:1].lower() + verdict.reason[1:]
