@@ -31,6 +31,7 @@ from lakehouse.milvus.settings import Settings
 _LOG = logging.getLogger(__name__)
 _CATCH_UP_DEADLINE_S = 8.0
 _CHANGE_ATTEMPTS = 20
+_LOOK_S = 0.05
 # For an object store that is away while a replica begins.
 _STORE_PATIENCE_S = 60.0
 # Of the segments of a collection, whatever partition their rows are in; Milvus's number for all of them.
@@ -196,14 +197,21 @@ class Replica:
         return answer
 
     def known(self, method: str, request: Message) -> Message:
-        """Return the engine's answer to what is asked of metadata alone, as etcd has it now; raises EtcdError."""
+        """Return an engine's answer to what is asked of metadata alone, as etcd has it now; raises EtcdError."""
         # before the lock: while etcd does not answer, all who ask find that out side by side
         last = self._metadata.last_change()
-        with self._rehearsing:
+        # Whoever changes metadata waits for etcd under the lock, and with other replicas at it for several times. Who
+        # asks need not wait behind that where the log has brought all that etcd had when it was asked.
+        while not self._rehearsing.acquire(timeout=_LOOK_S):
+            if self.engine.snapshot.numbers >= last:
+                return self.engine.call(method, request)
+        try:
             if self._rehearsal.snapshot.numbers < last:
                 self._known = self._metadata.read(known=self._known)
                 self._rehearsal.reconcile(self._known)
             return self._rehearsal.call(method, request)
+        finally:
+            self._rehearsing.release()
 
     def _changed(self, method: str, request: Message, seen: Snapshot) -> tuple[Message, int | None]:
         """Rehearse a change and commit it; without a revision the engine refused it, or somebody else was quicker."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -171,3 +172,30 @@ def test_an_index_of_a_loaded_collection_is_taken_back_too(pair: Pair) -> None:
     assert one.state() == other.state()
     assert one.state()[NAME][-1] == LoadState.LoadStateLoaded
     assert begun == []
+
+
+@pytest.mark.parametrize("applied", [True, False])
+def test_who_asks_waits_behind_a_change_only_where_the_log_is_behind(pair: Pair, *, applied: bool) -> None:
+    """A change may wait for etcd for seconds; what was there before it is told from what the log has brought."""
+    one, other, metadata, _ = pair
+    other.made("CreatePartition", partition("theirs"))
+    if applied:
+        one.engine.reconcile(metadata.read())
+    before = ["_default", "first", "theirs"]
+    answered: list[list[str]] = []
+
+    def ask() -> None:
+        answer: Any = one.known("ShowPartitions", pb.ShowPartitionsRequest(collection_name=NAME))
+        answered.append(sorted(answer.partition_names))
+
+    asking = threading.Thread(target=ask)
+
+    def while_it_is_made() -> None:
+        asking.start()
+        asking.join(10 if applied else 0.5)
+        assert answered == ([before] if applied else [])
+
+    metadata.rival = while_it_is_made
+    one.made("CreatePartition", partition("mine"))
+    asking.join(10)
+    assert answered == [before if applied else sorted([*before, "mine"])]
