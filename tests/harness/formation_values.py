@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from lakehouse.formation import FormationValues
+from typing import Any
+
+from mds_lab import program
+
+from lakehouse.formation import Formation, FormationValues, render
 from lakehouse.formations import DEPLOYED
 
 VALUES = FormationValues(
@@ -17,3 +21,10 @@ VALUES = FormationValues(
     load_balancer_address="10.89.0.9",
     harness_address="10.89.0.1",
 )
+
+type Objects = dict[tuple[str, str], dict[str, Any]]
+
+
+def rendered(formation: Formation, values: FormationValues = VALUES) -> Objects:
+    """Return the objects of a formation by kind and name."""
+    return {(item["kind"], item["metadata"]["name"]): item for item in render(formation, values, program("kubectl"))}

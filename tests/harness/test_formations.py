@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from formation_values import VALUES
+from formation_values import VALUES, rendered
 from kubernetes.utils.quantity import parse_quantity
 from mds_lab import program
 
@@ -97,7 +97,7 @@ def test_mds_accepts_the_settings_that_it_is_given() -> None:
 
 def test_milvus_accepts_the_settings_that_it_is_given_and_finds_its_members() -> None:
     """What ConfigMap and Secret say, the service reads; etcd and brokers have the names that it is told."""
-    made = {(item["kind"], item["metadata"]["name"]): item for item in render(MILVUS, VALUES, program("kubectl"))}
+    made = rendered(MILVUS)
     public, secret = made["ConfigMap", "milvus"]["data"], made["Secret", "milvus"]["stringData"]
     read = read_milvus_settings({**public, **secret, "POD_NAME": "milvus-0"})
     assert read.etcd_endpoints == tuple(f"{ETCD}-{number}.{ETCD}:2379" for number in range(3))

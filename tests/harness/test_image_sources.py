@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
-from formation_values import VALUES
+from formation_values import VALUES, rendered
 from kubernetes import client
-from mds_lab import program
+from start_programs import PRESTO
 
 from gameday.cli_gameday import gameday
 from gameday.cli_lakehouse import lakehouse
@@ -28,7 +28,7 @@ from gameday.report import _run_facts
 from gameday.run import open_folder
 from gameday.topology import load_topology
 from lakehouse import deploy, images, python_packages, spark_image
-from lakehouse.formation import Formation, FormationValues, ImageSource, images_of, render
+from lakehouse.formation import Formation, FormationValues, ImageSource, images_of
 from lakehouse.formations import FORMATIONS
 from lakehouse.spark import additions, submission
 from lakehouse.spark.bodies import read_job
@@ -38,14 +38,7 @@ from lakehouse.upstream import PRESTO_IMAGE, SPARK_IMAGE
 from nodeimage.archive import layer_of
 
 UPSTREAM = dataclasses.replace(VALUES, source=ImageSource.UPSTREAM)
-SERVER = PROJECT / "lakehouse" / "presto" / "server.py"
 OWN = VALUES.images["spark"]
-
-
-def rendered(formation: Formation, values: FormationValues) -> dict[tuple[str, str], dict[str, Any]]:
-    """Return the objects of a formation by kind and name."""
-    made = render(formation, values, program("kubectl"))
-    return {(item["kind"], item["metadata"]["name"]): item for item in made}
 
 
 def containers(item: dict[str, Any]) -> dict[str, dict[str, Any]]:
@@ -132,7 +125,7 @@ def test_prestos_own_image_gets_our_start_program_where_the_manifest_looks_for_i
     sources = volumes[mount["name"]]["projected"]["sources"]
     assert {"configMap": {"name": server}} in sources
     data = upstream["ConfigMap", server]["data"]
-    assert data[mount["subPath"]] == SERVER.read_text(encoding="utf-8")
+    assert data[mount["subPath"]] == PRESTO.read_text(encoding="utf-8")
     (home,) = (after for word, after in zip(container["args"], container["args"][1:], strict=False) if word == "--home")
     lines = dict(line.split("=", 1) for line in data["config.properties"].splitlines())
     assert lines["plugin.bundles"].split(",") == [f"{home}/plugin/{name}" for name in ("tpcds", "tpch", "postgresql")]
@@ -165,7 +158,7 @@ def test_presto_starts_from_either_layout(tmp_path: Path, *, own: bool, environm
         (home / "java/bin/java").touch()
     (etc / "jvm.config").write_text("-Xmx9m\n")
     (etc / "node.properties").write_text("node.id=${POD_NAME}\n")
-    command = runpy.run_path(str(SERVER))["command"](home, etc, {"POD_NAME": "p", **environment})
+    command = runpy.run_path(str(PRESTO))["command"](home, etc, {"POD_NAME": "p", **environment})
     assert command[0] == java.replace("HOME", str(home))
     assert command[1:3] == ["-Xmx9m", "-Dnode.id=p"]
     assert [Path(jar).name for jar in command[command.index("-cp") + 1].split(":")] == ["a.jar", "b.jar"]
@@ -173,7 +166,7 @@ def test_presto_starts_from_either_layout(tmp_path: Path, *, own: bool, environm
 
 def test_the_start_program_is_written_for_an_old_python() -> None:
     """Upstream's image may have Python 3.6: no annotation is evaluated that it does not know, and no newer syntax."""
-    tree = ast.parse(SERVER.read_text(encoding="utf-8"), feature_version=(3, 6))
+    tree = ast.parse(PRESTO.read_text(encoding="utf-8"), feature_version=(3, 6))
     futures = [node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.module == "__future__"]
     assert not futures
     annotations = [node.annotation for node in ast.walk(tree) if isinstance(node, ast.arg | ast.AnnAssign)]

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import importlib.util
 import subprocess
-import sys
 from pathlib import Path
 from types import ModuleType
 
 import pytest
+from start_programs import KAFKA, PRESTO, presto_started, start_program
 
-from gameday.paths import PROJECT
 from lakehouse.kafka_packages import kafka_packages
 from lakehouse.spark import entrypoint
 
@@ -87,23 +85,13 @@ def test_a_submission_gets_the_class_path_that_the_launcher_meant(home: Path) ->
 @pytest.fixture
 def presto() -> ModuleType:
     """Return Presto's start program."""
-    return program("lakehouse/presto/server.py")
+    return start_program(PRESTO)
 
 
 @pytest.fixture
 def kafka() -> ModuleType:
     """Return Kafka's start program."""
-    return program("lakehouse/kafka/broker.py")
-
-
-def program(path: str) -> ModuleType:
-    """Return a start program, which is no module of a package."""
-    spec = importlib.util.spec_from_file_location(Path(path).stem, PROJECT / path)
-    assert spec
-    assert spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return start_program(KAFKA)
 
 
 @pytest.mark.parametrize("options", [["-Xmx1g"], [ARCHIVE, "-Xmx1g"]])
@@ -125,16 +113,8 @@ def test_presto_is_started_with_its_archive_where_it_has_one(
 
 def test_prestos_threads_may_be_woken_late(tmp_path: Path) -> None:
     """What looks for work a thousand times a second has the cores of those who have some."""
-    java, etc = tmp_path / "java/bin/java", tmp_path / "etc"
-    for folder in (java.parent, etc):
-        folder.mkdir(parents=True)
-    for name in ("jvm.config", "node.properties"):
-        (etc / name).touch()
-    java.write_text("#!/bin/sh\ncat /proc/self/timerslack_ns\n")
-    java.chmod(0o755)
-    server = PROJECT / "lakehouse/presto/server.py"
-    start = [sys.executable, server, "start", "--home", tmp_path, "--etc", etc, "--mark", tmp_path / "ready"]
-    assert subprocess.run(start, capture_output=True, text=True, check=True).stdout == "20000000\n"
+    said = presto_started(tmp_path, "cat /proc/self/timerslack_ns", tmp_path / "ready")
+    assert said == "20000000\n"
 
 
 def test_kafka_is_started_with_its_archive_where_it_has_one(tmp_path: Path, kafka: ModuleType) -> None:

@@ -11,12 +11,11 @@ from typing import Any
 
 import pytest
 import yaml
-from formation_values import VALUES
+from formation_values import VALUES, Objects, rendered
 from kubernetes.utils.quantity import parse_quantity
-from mds_lab import program
 
 from gameday.paths import PROJECT
-from lakehouse.formation import RUNNING, FormationValues, ImageSource, images_of, render
+from lakehouse.formation import RUNNING, FormationValues, ImageSource, images_of
 from lakehouse.milvus.settings import read_settings
 from lakehouse.milvus_formation import ETCD, KAFKA, MILVUS, NAME
 from lakehouse.upstream import MILVUS_IMAGE
@@ -38,13 +37,10 @@ REFERENCES = {
     "secretKeyRef": ("Secret", "name"),
 }
 
-type Objects = dict[tuple[str, str], dict[str, Any]]
 
-
-def rendered(values: FormationValues = UPSTREAM) -> Objects:
+def milvus(values: FormationValues = UPSTREAM) -> Objects:
     """Return the objects of the formation by kind and name."""
-    made = render(MILVUS, values, program("kubectl"))
-    return {(item["kind"], item["metadata"]["name"]): item for item in made}
+    return rendered(MILVUS, values)
 
 
 def pod(objects: Objects) -> dict[str, Any]:
@@ -85,7 +81,7 @@ def referred(part: object) -> Iterator[tuple[str, str]]:
 
 def test_each_pod_runs_all_roles_from_one_pinned_image() -> None:
     """Each role by Milvus's own program, from a patch of 2.6 that is named; etcd and Kafka are the stand-in's."""
-    made = rendered()
+    made = milvus()
     found = containers(made)
     assert list(found) == ROLES
     assert {one["image"] for one in found.values()} == {MILVUS_IMAGE}
@@ -100,7 +96,7 @@ def test_each_pod_runs_all_roles_from_one_pinned_image() -> None:
 
 def test_what_deploying_and_judging_count_stays_the_same() -> None:
     """Names, labels, replicas, spread over the zones and budgets; experiments have nine pods of it in any case."""
-    ours, theirs = rendered(VALUES), rendered()
+    ours, theirs = milvus(VALUES), milvus()
     running = {key[1]: item["spec"]["replicas"] for key, item in theirs.items() if key[0] in RUNNING}
     assert running == MILVUS.parts
     assert pod(ours)["metadata"]["labels"] == pod(theirs)["metadata"]["labels"]
@@ -114,7 +110,7 @@ def test_what_deploying_and_judging_count_stays_the_same() -> None:
 
 def test_every_config_map_and_secret_is_there_and_is_read() -> None:
     """By every role: the file where Milvus looks for it, the keys in the environment; and none is there for nothing."""
-    made = rendered()
+    made = milvus()
     there = {key for key in made if key[0] in ("ConfigMap", "Secret")}
     used = {one for key, item in made.items() if key[0] in RUNNING
             for one in referred(item["spec"]["template"]["spec"])}  # fmt: skip
@@ -132,7 +128,7 @@ def test_every_config_map_and_secret_is_there_and_is_read() -> None:
 
 def test_clients_enter_at_the_proxy_by_the_same_ports() -> None:
     """The Service finds the pods, and its ports are those of the proxy, which alone is named and so found."""
-    made = rendered()
+    made = milvus()
     service, labels = made["Service", NAME]["spec"], pod(made)["metadata"]["labels"]
     assert service["selector"].items() <= labels.items()
     named = {one["name"]: (container["name"], one["containerPort"])
@@ -149,7 +145,7 @@ def test_clients_enter_at_the_proxy_by_the_same_ports() -> None:
 
 def test_each_role_answers_for_itself_and_none_takes_anothers_port() -> None:
     """Roles of a pod share its addresses, so each has a port of its own for its health, and is asked there."""
-    found = containers(rendered())
+    found = containers(milvus())
     health = {role: int(environment(one)["METRICS_PORT"]) for role, one in found.items()}
     assert health["proxy"] == MILVUS.entrance.health_port
     query_nodes = [int(environment(one).get("QUERYNODE_PORT", QUERY_NODE_PORT))
@@ -164,9 +160,9 @@ def test_each_role_answers_for_itself_and_none_takes_anothers_port() -> None:
 
 def test_it_works_on_what_the_stand_in_works_on() -> None:
     """The same etcd, Kafka, bucket and root paths: addresses are those that the stand-in reads."""
-    built = rendered(VALUES)
+    built = milvus(VALUES)
     public, secret = built["ConfigMap", NAME]["data"], built["Secret", NAME]["stringData"]
-    ours, theirs = read_settings({**public, **secret, "POD_NAME": "milvus-0"}), settings(rendered())
+    ours, theirs = read_settings({**public, **secret, "POD_NAME": "milvus-0"}), settings(milvus())
     assert theirs["etcd"] == {"endpoints": ",".join(ours.etcd_endpoints), "rootPath": ours.etcd_root}
     assert theirs["mq"]["type"] == "kafka"
     assert theirs["kafka"] == {"brokerList": public["MILVUS_KAFKA_BROKERS"], "securityProtocol": "PLAINTEXT"}
@@ -179,7 +175,7 @@ def test_it_works_on_what_the_stand_in_works_on() -> None:
 
 def test_what_is_declared_holds_for_it_too() -> None:
     """Life of a session, time between flushes; every pod has what is searched, and a coordinator stands by."""
-    made = settings(rendered())
+    made = settings(milvus())
     assert made["common"]["session"]["ttl"] == MILVUS.declared["milvus.session-ttl_s"]
     assert made["dataNode"]["segment"]["syncPeriod"] == MILVUS.declared["milvus.flush-every_s"]
     assert made["mixCoord"]["enableActiveStandby"] is True
@@ -190,7 +186,7 @@ def test_what_is_declared_holds_for_it_too() -> None:
 
 def test_roles_keep_out_of_each_others_files() -> None:
     """Each has its own folder for data and one for what passes; nothing else can be written, and nobody is root."""
-    made = rendered()
+    made = milvus()
     writable = [(one["name"], one["subPath"]) for container in containers(made).values()
                 for one in container["volumeMounts"] if not one.get("readOnly")]  # fmt: skip
     assert len(writable) == len(set(writable)) == 2 * len(ROLES)
@@ -202,7 +198,7 @@ def test_roles_keep_out_of_each_others_files() -> None:
 
 def test_every_role_says_what_it_asks_for() -> None:
     """Of CPU together what the stand-in asks for, so that as much fits into a zone; memory has a limit, too."""
-    ours, theirs = containers(rendered(VALUES)), containers(rendered())
+    ours, theirs = containers(milvus(VALUES)), containers(milvus())
     asked = sum(parse_quantity(one["resources"]["requests"]["cpu"]) for one in theirs.values())
     assert asked == parse_quantity(ours[NAME]["resources"]["requests"]["cpu"])
     for one in theirs.values():
@@ -213,7 +209,7 @@ def test_every_role_says_what_it_asks_for() -> None:
 @pytest.mark.parametrize(("values", "makes_topics"), [(VALUES, "false"), (UPSTREAM, "true")])
 def test_brokers_make_topics_where_milvus_expects_it(values: FormationValues, makes_topics: str) -> None:
     """With three copies, of which two acknowledge; for the stand-in, which makes its topic itself, they do not."""
-    (container,) = rendered(values)["StatefulSet", KAFKA]["spec"]["template"]["spec"]["containers"]
+    (container,) = milvus(values)["StatefulSet", KAFKA]["spec"]["template"]["spec"]["containers"]
     made = runpy.run_path(str(BROKER))["properties"]({**environment(container), "KAFKA_NODE_ID": "0"})
     assert made["auto.create.topics.enable"] == makes_topics
     assert made["default.replication.factor"] == "3"
@@ -222,7 +218,7 @@ def test_brokers_make_topics_where_milvus_expects_it(values: FormationValues, ma
 
 def test_etcd_is_the_same() -> None:
     """But for the digest of the settings, by which all pods of a formation are rolled out."""
-    ours, theirs = (rendered(values)["StatefulSet", ETCD] for values in (VALUES, UPSTREAM))
+    ours, theirs = (milvus(values)["StatefulSet", ETCD] for values in (VALUES, UPSTREAM))
     for item in (ours, theirs):
         del item["spec"]["template"]["metadata"]["annotations"]["lakehouse/settings"]
     assert ours == theirs

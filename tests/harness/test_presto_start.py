@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
-import subprocess
-import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,15 +13,13 @@ from urllib.parse import urlsplit
 import pytest
 from fake_http import served
 from fake_presto import GONE, FakePresto
-from formation_values import VALUES
-from mds_lab import program as program_of
+from formation_values import rendered
+from start_programs import PRESTO as SERVER
+from start_programs import presto_started, start_program
 
-from gameday.paths import PROJECT
 from gameday.waiting import wait_until
-from lakehouse.formation import render
 from lakehouse.presto_formation import COORDINATOR, PRESTO, WORKER
 
-SERVER = PROJECT / "lakehouse" / "presto" / "server.py"
 STATEMENTS = ["SELECT 1", "SHOW TABLES FROM console.public"]
 
 
@@ -42,11 +37,7 @@ class Starting(FakePresto):
 @pytest.fixture
 def program(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     """Return the start program, which is no module of a package, and which looks often here."""
-    spec = importlib.util.spec_from_file_location("presto_server", SERVER)
-    assert spec
-    assert spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    module = start_program(SERVER)
     monkeypatch.setattr(module, "_LOOK_S", 0.02)
     return module
 
@@ -122,21 +113,14 @@ def test_nobody_waits_for_a_server_that_has_ended(program: ModuleType, mark: Pat
 
 def test_what_is_started_anew_is_not_ready_by_the_word_of_the_last(tmp_path: Path, mark: Path) -> None:
     """A container that is restarted finds the folder of its pod as it was."""
-    java, etc = tmp_path / "java/bin/java", tmp_path / "etc"
-    for folder in (java.parent, etc):
-        folder.mkdir(parents=True)
-    for name in ("jvm.config", "node.properties"):
-        (etc / name).touch()
-    java.write_text(f"#!/bin/sh\ntest -e {mark} && echo ready || echo starting\n")
-    java.chmod(0o755)
     mark.touch()
-    start = [sys.executable, SERVER, "start", "--home", tmp_path, "--etc", etc, "--mark", mark, "--port", "1"]
-    assert subprocess.run(start, capture_output=True, text=True, check=True).stdout == "starting\n"
+    said = presto_started(tmp_path, f"test -e {mark} && echo ready || echo starting", mark)
+    assert said == "starting\n"
 
 
 def test_workers_are_known_before_their_coordinator_is_ready() -> None:
     """It answers no query before it knows one, so a Service that leads only to who is ready would have both wait."""
-    made = {(one["kind"], one["metadata"]["name"]): one for one in render(PRESTO, VALUES, program_of("kubectl"))}
+    made = rendered(PRESTO)
     settings = made["ConfigMap", WORKER]["data"]["config.properties"].splitlines()
     (uri,) = (line.partition("=")[2] for line in settings if line.startswith("discovery.uri="))
     service = made["Service", urlsplit(uri).hostname]["spec"]
@@ -148,7 +132,7 @@ def test_workers_are_known_before_their_coordinator_is_ready() -> None:
 
 def test_a_coordinator_is_asked_something_of_each_catalog_of_its_clients() -> None:
     """The first query of a catalog costs most."""
-    made = {(one["kind"], one["metadata"]["name"]): one for one in render(PRESTO, VALUES, program_of("kubectl"))}
+    made = rendered(PRESTO)
     asked = made["ConfigMap", COORDINATOR]["data"]["warm-up.sql"].splitlines()
     assert [one for one in asked if "tpcds." in one]
     assert [one for one in asked if "console." in one]
