@@ -70,7 +70,8 @@ DECLARED: Mapping[str, int | str | float] = {
 # Of a worker 300 MB may be one array: the pool that TPC-H's generator cuts its comments from, made at the first query
 # (4 s of work). It has to fit into the old generation in one piece, so the young one is kept small.
 _HEAP = {COORDINATOR: "-Xmx320m\n", WORKER: "-Xmx512m\n-Xmn48m\n"}
-# One thread compiles and collects, for the cores are shared by all pods of a node.
+# One thread compiles and collects, for the cores are shared by all pods of a node. Byte code is not verified, which is
+# a tenth of what a server needs to start: all of it comes with the image, whose packages are checked by their digests.
 _JVM = """\
 -Xms64m
 -Xss512k
@@ -78,6 +79,8 @@ _JVM = """\
 -XX:TieredStopAtLevel=1
 -XX:CICompilerCount=1
 -XX:ReservedCodeCacheSize=96m
+-XX:+UnlockDiagnosticVMOptions
+-XX:-BytecodeVerificationRemote
 -XX:-UsePerfData
 -XX:+ExitOnOutOfMemoryError
 -Djdk.attach.allowAttachSelf=true

@@ -56,7 +56,7 @@ _DEFAULTS: Mapping[str, str] = {
     "spark.executor.cores": "1",
     "spark.kubernetes.executor.request.cores": "100m",
     # one that starts (5 s of CPU) may not take all that is left where the pods of a lost zone all start at once
-    "spark.kubernetes.executor.limit.cores": "600m",
+    "spark.kubernetes.executor.limit.cores": "800m",
     # small JVMs on little CPU: no threads of a collector, and no optimising compiler that a short life never repays
     "spark.driver.defaultJavaOptions": _JAVA_OPTIONS,
     "spark.executor.defaultJavaOptions": _JAVA_OPTIONS,
