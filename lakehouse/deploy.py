@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -21,10 +22,10 @@ from gameday.waiting import wait_until
 from lakehouse import hour
 from lakehouse.applying import apply
 from lakehouse.backup.velero_listing import listing_of
-from lakehouse.backup_formation import backup
+from lakehouse.backup_formation import VELERO, backup
 from lakehouse.backups.hour import HOURLY, set_hour
 from lakehouse.backups.velero import take_first
-from lakehouse.backups.velero_objects import describe, forget, release, remove_descriptions, remove_scratch
+from lakehouse.backups.velero_objects import describe, forget, lacks, release, remove_descriptions, remove_scratch
 from lakehouse.formation import (
     CRN_ANNOTATION,
     FORMATION_LABEL,
@@ -103,10 +104,9 @@ def up(
     others = [formation for formation in FORMATIONS if formation not in formations]
     _remove_pods_of(api, others)
     forget(api, others)
-    _await_formations(api, _READY_DEADLINE_S if source is ImageSource.PACKAGES else _PULLED_DEADLINE_S)
     # before all serve: what is ready may be known to all a little later, and that is waited for meanwhile
-    with step("each formation has a backup"):
-        take_first(region, engine, formations)
+    deadline_s = _READY_DEADLINE_S if source is ImageSource.PACKAGES else _PULLED_DEADLINE_S
+    _await_formations(api, formations, partial(take_first, region, engine), deadline_s)
     with step("the formations serve"):
         entrances = endpoints(region, engine)
         for formation in (*formations, *beside):
@@ -246,21 +246,49 @@ def _load_images(region: Region, engine: Engine, workers: Sequence[str], images:
         )  # fmt: skip
 
 
-def _await_formations(api: client.ApiClient, deadline_s: float) -> None:
-    seen = [""]
+def _await_formations(
+    api: client.ApiClient, formations: Sequence[Formation], back_up: Callable[[Formation], None], deadline_s: float
+) -> None:
+    """Wait until all that runs is ready, and back each formation up as soon as it is: others start meanwhile.
 
-    def look() -> str | None:
-        waiting = [f"{item['name']}: {item['reason']}" for item in _formations(api) if not item["ready"]]
-        return "; ".join(waiting) or None
+    Raises DeadlinePassed with what is not ready and why.
+    """
+    until, seen, rest = time.monotonic() + deadline_s, [""], list(formations)
+
+    def await_(look: Callable[[], str | None]) -> None:
+        left_s = max(0.0, until - time.monotonic())
+        wait_until("the formations to be ready", look, deadline_s=left_s, every_s=_LOOK_EVERY_S, tell=seen.append)
 
     # told while it lasts, for an image that cannot be pulled is tried again and again
-    with step("the formations are ready", lambda: seen[-1]):
-        wait_until("the formations to be ready", look, deadline_s=deadline_s, every_s=_LOOK_EVERY_S, tell=seen.append)
+    with step("the formations are ready, and each has a backup", lambda: seen[-1]):
+        while rest:
+            ready: list[Formation] = []
+            await_(partial(_find_ready, api, rest, ready))
+            seen.append(f"backup of {ready[0].name}")
+            back_up(ready[0])
+            rest.remove(ready[0])
+        await_(lambda: _unready(_formations(api)))
+
+
+def _find_ready(api: client.ApiClient, formations: Sequence[Formation], ready: list[Formation]) -> str | None:
+    """Fill in those of the formations of which a backup can be taken; where there is none, tell what is not ready."""
+    states, lacking = _formations(api), lacks(api)
+    if lacking is None and any(item["ready"] for item in states if item["name"] == VELERO):
+        ready[:] = [formation for formation in formations if _lacking(states, formation) is None]
+    return None if ready else _unready(states) or lacking or "not there"
+
+
+def _unready(states: Sequence[Mapping[str, Any]]) -> str | None:
+    return "; ".join(f"{item['name']}: {item['reason']}" for item in states if not item["ready"]) or None
 
 
 def not_ready(api: client.ApiClient, formation: Formation) -> str | None:
     """Tell which parts of a formation are missing or not ready; None where all are."""
-    found = {item["name"]: item for item in _formations(api) if item["formation"] == formation.name}
+    return _lacking(_formations(api), formation)
+
+
+def _lacking(states: Sequence[Mapping[str, Any]], formation: Formation) -> str | None:
+    found = {item["name"]: item for item in states if item["formation"] == formation.name}
     missing = [f"{name}: it is not there" for name in formation.parts if name not in found]
     waiting = [f"{name}: {item['reason']}" for name, item in found.items() if not item["ready"]]
     return "; ".join([*missing, *waiting]) or None

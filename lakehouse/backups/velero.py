@@ -278,14 +278,15 @@ class VeleroBackups:
         return RegionStores(self.region, self.engine).files(BACKUP_STORE)
 
 
-def take_first(region: Region, engine: Engine, formations: Sequence[Formation]) -> None:
-    """Take a backup of each formation that has no young one: a schedule takes its first after an hour."""
-    for formation in formations:
-        kind = VeleroBackups(region, engine, formation)
-        whole = [one for one in kind.backups() if one.problem is None]
-        # one after the other: what is asked for while Velero is at work is looked at each 20 s only
-        if too_old(whole[-1] if whole else None, kind.every_s, time.time()):
-            kind.take()
+def take_first(region: Region, engine: Engine, formation: Formation) -> None:
+    """Take a backup of a formation that has no young one: a schedule takes its first after an hour.
+
+    One formation after the other: what is asked for while Velero is at work is looked at each 20 s only.
+    """
+    kind = VeleroBackups(region, engine, formation)
+    whole = [one for one in kind.backups() if one.problem is None]
+    if too_old(whole[-1] if whole else None, kind.every_s, time.time()):
+        kind.take()
 
 
 def _rules(archived: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -13,7 +13,7 @@ from urllib3.exceptions import HTTPError
 from gameday.errors import HarnessError
 from gameday.waiting import wait_until
 from lakehouse.applying import apply
-from lakehouse.backup_formation import NAME, descriptions, schedule_name
+from lakehouse.backup_formation import NAME, NODE_AGENT, VELERO, descriptions, schedule_name
 from lakehouse.formation import NAMESPACE, SERVICE_LABEL, Formation
 
 _GROUP, _VERSION = "velero.io", "v1"
@@ -44,6 +44,16 @@ def _established(item: Any) -> bool:  # noqa: ANN401 - the Kubernetes client car
     return item.metadata.deletion_timestamp is None and any(
         one.type == "Established" and one.status == "True" for one in item.status.conditions or []
     )
+
+
+def lacks(api: client.ApiClient) -> str | None:
+    """Tell what Velero lacks to take a backup: a store that it has found, or agents on all nodes."""
+    stores = listed(api, "backupstoragelocations")
+    if not any((item.get("status") or {}).get("phase") == "Available" for item in stores):
+        return f"{VELERO}: it has not found its store"
+    agents = client.AppsV1Api(api).read_namespaced_daemon_set(NODE_AGENT, NAMESPACE, _request_timeout=10).status
+    ready, wanted = agents.number_ready or 0, agents.desired_number_scheduled or 0
+    return None if 0 < wanted == ready else f"{NODE_AGENT}: {ready} of {wanted} ready"
 
 
 def forget(api: client.ApiClient, formations: Sequence[Formation]) -> None:
