@@ -72,12 +72,15 @@ DECLARED: Mapping[str, int | str | float] = {
 _HEAP = {COORDINATOR: "-Xmx320m\n", WORKER: "-Xmx512m\n-Xmn48m\n"}
 # One thread compiles and collects, for the cores are shared by all pods of a node. Byte code is not verified, which is
 # a tenth of what a server needs to start: all of it comes with the image, whose packages are checked by their digests.
+# Half of the rest is compiling, and less of that where little is compiled into its callers.
 _JVM = """\
 -Xms64m
 -Xss512k
 -XX:+UseSerialGC
 -XX:TieredStopAtLevel=1
 -XX:CICompilerCount=1
+-XX:MaxInlineLevel=2
+-XX:MaxInlineSize=20
 -XX:ReservedCodeCacheSize=96m
 -XX:+UnlockDiagnosticVMOptions
 -XX:-BytecodeVerificationRemote
