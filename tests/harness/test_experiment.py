@@ -18,6 +18,7 @@ from gameday.errors import UsageError
 from gameday.experiment import Experiment, activities, is_ours, load_experiment, read_document
 from gameday.paths import PROJECT
 from gameday.topology import Topology, load_topology
+from loadgen.schedule import ARRIVALS_PER_S, declared_rates
 
 EXPERIMENTS = sorted((PROJECT / "experiments").rglob("*.yaml"))
 DRIVER = PROJECT / "experiments" / "zone-outage" / "zone-with-driver.yaml"
@@ -67,6 +68,17 @@ def test_the_experiments_of_the_project_are_sound(load: Load, path: Path) -> Non
     assert is_ours(experiment.document)
     assert experiment.promises
     assert experiment.name == path.stem
+
+
+@pytest.mark.parametrize("path", EXPERIMENTS, ids=lambda path: path.stem)
+def test_a_baseline_has_as_many_requests_as_the_contract_asks_for(path: Path) -> None:
+    """At the declared rates each engine under load has more requests in the baseline than a comparison takes."""
+    evidence = load_contract(PROJECT / "contract.yaml").evidence
+    steps = {step["provider"]["func"]: step["provider"]["arguments"] for step in read_document(path)["method"][:2]}
+    for engine in steps["begin_loads"]["engines"]:
+        requests_per_s = sum(declared_rates(engine, ARRIVALS_PER_S[engine]).values())
+        # one or two are still in flight when the fault is injected, and those are left out
+        assert requests_per_s * steps["baseline"]["seconds"] >= evidence.baseline_requests_min_of(engine) + 2, engine
 
 
 @pytest.mark.parametrize(
