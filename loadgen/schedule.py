@@ -48,7 +48,7 @@ CYCLES = {
 # Arrivals a second of each user where nothing else is asked for. Two replicas of MDS carry its arrivals and one does
 # not, which is what S5.mds.two-zones turns on. Queries of Presto are many times dearer: a count 0.3 s of CPU on three
 # workers that are warm, a write 0.6 s, what one worker answers alone 0.1 s; and twice that on new ones.
-ARRIVALS_PER_S = {"mds": 5.0, "presto": 1.0, "spark": 1.0, "milvus": 4.0}
+ARRIVALS_PER_S = {"mds": 5.0, "presto": 1.0, "spark": 2.0, "milvus": 5.0}
 # An engine that plans a query over many tables asks for all of them at once.
 TABLES_OF_A_PLAN = 12
 # Of every so many commits one creates a table instead, for the tables that are retired.

@@ -39,7 +39,7 @@ def run_load(lab: MilvusLab, folder: Path, seconds: float) -> None:
 
 def test_the_load_keeps_its_rate_and_finds_what_it_wrote(lab: MilvusLab, tmp_path: Path) -> None:
     """Every operation of the cycle succeeds, and the read-back has every row and partition that was acknowledged."""
-    run_load(lab, tmp_path, 10)
+    run_load(lab, tmp_path, 8)
     requests = read_requests(tmp_path)
     assert {one.outcome for one in requests} == {"ok"}, {one.error for one in requests}
     assert {one.operation for one in requests} == set(declared_rates("milvus", 1))
