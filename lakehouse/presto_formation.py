@@ -94,6 +94,11 @@ _TPCH = "connector.name=tpch\n"
 # what a small query costs, it costs for each split
 _TPCDS = "connector.name=tpcds\ntpcds.splits-per-node=1\n"
 
+# A worker that answers counts as one that works after the warm-up of the failure detector, and is active when the list
+# of nodes is made again, each 5 s (DiscoveryNodeManager).
+_KNOWN_S = WARM_UP_S + 5.0 + 1.0
+_UNITS_S = {"ns": 1e-9, "us": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+
 # what an answer that is none, or not a coordinator's, leads to
 _UNREADABLE = (httpx.HTTPError, ValueError, KeyError, TypeError)
 
@@ -210,15 +215,17 @@ def _console(values: FormationValues) -> dict[str, object]:
 def lacks(address: str) -> str | None:
     """Tell how many workers the coordinator still waits for: one that is ready is active only some 15 s later.
 
-    One that is gone stays active until it is found to have failed, so only those count that answer the coordinator.
+    One that is gone stays active until it is found to have failed, so only those count that answer the coordinator; and
+    one that has begun to answer may not be active yet while one that is gone still is, so each has to have been known
+    for as long as it takes to be both.
     """
     try:
-        active, answering = _asked(address, "/v1/cluster")["activeWorkers"], _answering(_asked(address, "/v1/node"))
+        active, ages_s = _asked(address, "/v1/cluster")["activeWorkers"], _answering(_asked(address, "/v1/node"))
     except _UNREADABLE as error:
         return f"no answer ({type(error).__name__})"
-    if active == answering == WORKERS:
-        return None
-    return f"{active} of {WORKERS} workers active, {answering} answering"
+    if active != WORKERS or len(ages_s) != WORKERS:
+        return f"{active} of {WORKERS} workers active, {len(ages_s)} answering"
+    return f"a worker known for {min(ages_s):.0f} of {_KNOWN_S:.0f} s" if min(ages_s) < _KNOWN_S else None
 
 
 def lacks_all(address: str) -> str | None:
@@ -234,18 +241,27 @@ def _asked(address: str, path: str) -> Any:  # noqa: ANN401 - whatever JSON it i
     return httpx.get(f"{address}{path}", timeout=2, trust_env=False).json()
 
 
-def _answering(nodes: Sequence[Mapping[str, Any]]) -> int:
-    """Return how many of those that the coordinator knows answered it of late; it asks each twice a second.
+def _answering(nodes: Sequence[Mapping[str, Any]]) -> list[float]:
+    """Return for how many seconds each worker is known that answered of late; each is asked twice a second.
 
     One that it has found gone is listed for minutes more and not asked, so "of late" is by the latest answer of all.
     A refused connection counts as a response there (of one that ended in peace, for half a minute), and as a failure.
     """
     answered = [
-        (datetime.fromisoformat(node["lastResponseTime"]), float(node["recentFailureRatio"]))
+        (datetime.fromisoformat(node["lastResponseTime"]), float(node["recentFailureRatio"]), node["age"])
         for node in nodes
         if node.get("lastResponseTime")
     ]
-    return sum(max(answered)[0] - at < _SILENT and ratio < PING_THRESHOLD for at, ratio in answered)
+    latest = max((at for at, _, _ in answered), default=None)
+    return [_seconds(age) for at, ratio, age in answered if latest and latest - at < _SILENT and ratio < PING_THRESHOLD]
+
+
+def _seconds(duration: str) -> float:
+    """Return the seconds of a duration as Presto writes it, such as `1.63m`; raises ValueError for another text."""
+    found = re.fullmatch(r"([0-9.]+)(ns|us|ms|s|m|h|d)", duration)
+    if not found:
+        raise ValueError(f"{duration!r} is no duration")
+    return float(found[1]) * _UNITS_S[found[2]]
 
 
 PRESTO = Formation(

@@ -10,13 +10,13 @@ from fake_http import FakeService, served
 
 from lakehouse.presto_formation import lacks, lacks_all
 
-type Heard = tuple[float, float | None, float]
+type Heard = tuple[float, float | None, float] | tuple[float, float | None, float, str]
 
 
 class Coordinator(FakeService):
     """Says how many workers it takes to be active, and when it asked each and was answered (seconds of a minute).
 
-    And which part of its requests failed of late.
+    And which part of its requests failed of late, and for how long it is known.
     """
 
     def __init__(self, active: int, heard: list[Heard]) -> None:
@@ -33,8 +33,10 @@ class Coordinator(FakeService):
         return 200, json.dumps([_node(number, *one) for number, one in enumerate(self._heard)]).encode()
 
 
-def _node(number: int, asked_s: float, answered_s: float | None, failed: float) -> dict[str, object]:
-    told: dict[str, object] = {"uri": f"http://10.244.0.{number}:8080/v1/status"}
+def _node(
+    number: int, asked_s: float, answered_s: float | None, failed: float, age: str = "1.63m"
+) -> dict[str, object]:
+    told: dict[str, object] = {"uri": f"http://10.244.0.{number}:8080/v1/status", "age": age}
     # of no requests it is none, which JSON has no number for
     told["recentFailureRatio"] = "NaN" if math.isnan(failed) else failed
     for name, second in (("lastRequestTime", asked_s), ("lastResponseTime", answered_s)):
@@ -65,6 +67,12 @@ WELL = (8.877, 8.879, 0.0)
         (3, [WELL, WELL, (8.877, 8.879, 0.05)], None),
         # one that was not asked of late
         (3, [WELL, WELL, (8.877, 8.879, math.nan)], "3 of 3 workers active, 2 answering"),
+        # gone in peace and active still, while the one in its place has begun to answer and is not active yet
+        (3, [WELL, WELL, (8.877, 8.879, 0.46), (8.877, 8.879, 0.0, "987.65ms")], "a worker known for 1 of 8 s"),
+        (3, [WELL, WELL, (8.877, 8.879, 0.46), (8.877, 8.879, 0.0, "7.90s")], "a worker known for 8 of 8 s"),
+        (3, [WELL, WELL, (8.877, 8.879, 0.46), (8.877, 8.879, 0.0, "8.01s")], None),
+        (3, [WELL, (8.877, 8.879, 0.0, "2.01h"), (8.877, 8.879, 0.0, "1.50d")], None),
+        (3, [WELL, WELL, (8.877, 8.879, 0.0, "soon")], "no answer (ValueError)"),
         (0, [], "0 of 3 workers active, 0 answering"),
         (2, [WELL, WELL, WELL], "2 of 3 workers active, 3 answering"),
     ],
