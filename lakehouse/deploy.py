@@ -251,13 +251,15 @@ def _await_formations(
 ) -> None:
     """Wait until all that runs is ready, and back each formation up as soon as it is: others start meanwhile.
 
-    Raises DeadlinePassed with what is not ready and why.
+    What the backups take is not counted. Raises DeadlinePassed with what is not ready and why.
     """
-    until, seen, rest = time.monotonic() + deadline_s, [""], list(formations)
+    left_s, seen, rest = deadline_s, [""], list(formations)
 
     def await_(look: Callable[[], str | None]) -> None:
-        left_s = max(0.0, until - time.monotonic())
+        nonlocal left_s
+        begun = time.monotonic()
         wait_until("the formations to be ready", look, deadline_s=left_s, every_s=_LOOK_EVERY_S, tell=seen.append)
+        left_s = max(0.0, left_s - (time.monotonic() - begun))
 
     # told while it lasts, for an image that cannot be pulled is tried again and again
     with step("the formations are ready, and each has a backup", lambda: seen[-1]):
