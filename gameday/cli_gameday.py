@@ -11,8 +11,10 @@ from datetime import UTC, datetime
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
 import click
+import yaml
 from rich.console import Console
 
 from gameday.cli_cluster import region_option
@@ -25,8 +27,9 @@ from gameday.clusters import up as cluster_up
 from gameday.contract import load_contract
 from gameday.engine import find_engine
 from gameday.errors import ExitCode, UsageError, worst
-from gameday.experiment import Experiment, load_experiment
+from gameday.experiment import Experiment, check_experiment, load_experiment
 from gameday.judge import Verdict, read_verdicts, write_verdicts
+from gameday.narrowing import narrow
 from gameday.progress import verdict_table
 from gameday.regions import alone_in, region_named
 from gameday.report import write_report
@@ -34,6 +37,7 @@ from gameday.report_junit import write_junit
 from gameday.topology import load_topology
 from lakehouse.deploy import up as lakehouse_up
 from lakehouse.formation import ImageSource
+from lakehouse.formations import FORMATIONS
 from lakehouse.images import node_images
 from nodeimage.steps import say
 
@@ -43,13 +47,31 @@ from nodeimage.steps import say
 @region_option
 @runs_option
 @click.option("--up", is_flag=True, help="Bring the cluster and the lakehouse up first, where they are not.")
+@click.option(
+    "--engine",
+    "names",
+    type=click.Choice([formation.name for formation in FORMATIONS]),
+    multiple=True,
+    help="Put this engine alone to the test, or several: experiments are narrowed to them, those that need another are"
+    " left out, and --up deploys no other.  [default: all]",
+)
 @images_option
 @contract_option
 @says_errors
-def gameday(paths: tuple[Path, ...], region: str, runs: Path, images: str, contract_path: Path, *, up: bool) -> None:
+def gameday(
+    paths: tuple[Path, ...],
+    region: str,
+    runs: Path,
+    names: tuple[str, ...],
+    images: str,
+    contract_path: Path,
+    *,
+    up: bool,
+) -> None:
     """Run experiments, files or folders of them, one process each, and report on all promises together.
 
     Those of a folder begin with the faults that concern the fewest zones, which leave the least to settle after them.
+    `chaos gameday --up --engine mds experiments/zone-outage` asks of the metadata service alone what all are asked.
 
     The exit code is the worst of all runs: 0 all held, 1 one broken, 2 inconclusive, 3 harness error, 64 bad usage.
     """
@@ -57,18 +79,23 @@ def gameday(paths: tuple[Path, ...], region: str, runs: Path, images: str, contr
         raise UsageError(f"--images {images} says what to bring up, so it goes with --up")
     contract, topology = load_contract(contract_path), load_topology(TOPOLOGY)
     chosen = region_named(region)
-    files = _experiments(paths, partial(load_experiment, contract=contract, topology=topology))
+    experiments = _experiments(paths, partial(load_experiment, contract=contract, topology=topology))
+    check = partial(check_experiment, contract=contract, topology=topology)
+    engines = [formation for formation in FORMATIONS if formation.name in names] or list(FORMATIONS)
+    if names:
+        experiments = _about(experiments, [engine.name for engine in engines], check)
     started = time.monotonic()
     if up:
         with alone_in(chosen):
             cluster_up(chosen, lambda engine: node_images(engine, "auto"))
-            lakehouse_up(chosen, find_engine(), source=ImageSource(images))
+            lakehouse_up(chosen, find_engine(), formations=engines, source=ImageSource(images))
         say(f"  the lakehouse is up after {time.monotonic() - started:.0f} s")
     folder = runs / f"{datetime.now(UTC):%Y%m%dT%H%M%S}-gameday"
     try:
         folder.mkdir(parents=True)
     except OSError as error:
         raise UsageError(f"the run folder {folder} cannot be written: {error.strerror}") from error
+    files = [_narrowed(one, folder) if names else one.path for one in experiments]
     codes: list[ExitCode] = []
     for number, file in enumerate(files, start=1):
         code, stopped = _run(file, contract_path, region, folder, number, len(files))
@@ -86,15 +113,43 @@ def gameday(paths: tuple[Path, ...], region: str, runs: Path, images: str, contr
     raise click.exceptions.Exit(int(worst(codes)))
 
 
-def _experiments(paths: Sequence[Path], load: Callable[[Path], Experiment]) -> list[Path]:
-    """Return the files to run, all of them checked by `load`."""
-    files: list[Path] = []
+def _experiments(paths: Sequence[Path], load: Callable[[Path], Experiment]) -> list[Experiment]:
+    """Return the experiments to run, all of them checked by `load`."""
+    experiments: list[Experiment] = []
     for path in paths:
         found = sorted(path.rglob("*.yaml")) if path.is_dir() else [path]
         if not found or not found[0].is_file():
             raise UsageError(f"there is no experiment in {path}")
-        files += sorted(found, key=lambda file: load(file).zones_broken)
-    return files
+        experiments += sorted(map(load, found), key=lambda experiment: experiment.zones_broken)
+    return experiments
+
+
+def _about(
+    experiments: Sequence[Experiment], engines: Sequence[str], check: Callable[[Path, dict[str, Any]], Experiment]
+) -> list[Experiment]:
+    """Return those that are about one of the engines and need no other, on these engines alone; say which are not.
+
+    Raises UsageError where none is left, and what `check` raises of one.
+    """
+    kept: list[Experiment] = []
+    for experiment in experiments:
+        chosen = [engine for engine in engines if engine in experiment.engines]
+        others = [engine for engine in experiment.needs if engine not in engines]
+        if not chosen or others:
+            say(f"  left out: {experiment.path}, which is about {', '.join(others or experiment.engines)}")
+            continue
+        kept.append(check(experiment.path, narrow(experiment.document, chosen)))
+    if not kept:
+        raise UsageError(f"no experiment of these is about {', '.join(engines)} alone: name the engines that they need")
+    return kept
+
+
+def _narrowed(experiment: Experiment, folder: Path) -> Path:
+    """Write an experiment as it is run into the folder of the game day; return its path."""
+    path = folder / "experiments" / f"{experiment.name}.yaml"
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(yaml.safe_dump(experiment.document, sort_keys=False), encoding="utf-8")
+    return path
 
 
 def _run(file: Path, contract_path: Path, region: str, folder: Path, number: int, count: int) -> tuple[ExitCode, bool]:

@@ -41,12 +41,16 @@ class _Strict(BaseModel):
 
 
 class Extension(_Strict):
-    """What an experiment says of itself beside Chaos Toolkit's own fields."""
+    """What an experiment says of itself beside Chaos Toolkit's own fields.
+
+    Its loads are of `engines`; without those of them that it `needs` it would not be what its title says.
+    """
 
     name: str
     disaster: int
     variant: _Name
     engines: list[_Name]
+    needs: list[_Name] = []
 
 
 class _Provider(_Strict):
@@ -103,6 +107,7 @@ class Experiment(BaseModel):
     disaster: int
     variant: str
     engines: list[str]
+    needs: list[str]
     promises: list[str]
     zones_broken: int
     document: dict[str, Any]
@@ -156,6 +161,11 @@ def load_experiment(path: Path, contract: Contract, topology: Topology) -> Exper
     document = read_document(path)
     if not isinstance(document, dict):
         raise UsageError(f"the experiment {path} is no mapping")
+    return check_experiment(path, document, contract, topology)
+
+
+def check_experiment(path: Path, document: dict[str, Any], contract: Contract, topology: Topology) -> Experiment:
+    """Check what was read from a file, or made of it; raises UsageError, one sentence naming file and place."""
     checked = _shaped(path, document)
     extension = _extension(path, checked)
     promises: list[str] = []
@@ -204,9 +214,13 @@ def _extension(path: Path, checked: _Document) -> dict[str, Any]:
             f"the experiment {path} needs one extension named {EXTENSION} with disaster, variant and engines"
         )
     try:
-        return Extension.model_validate(found[0]).model_dump(exclude={"name"})
+        extension = Extension.model_validate(found[0])
     except ValidationError as error:
         raise UsageError(f"the experiment {path}, extension {EXTENSION}{_first(error, found[0])}") from error
+    strange = [engine for engine in extension.needs if engine not in extension.engines]
+    if strange:
+        raise UsageError(f"the experiment {path}, extension {EXTENSION}: needs {strange[0]!r}, none of its engines")
+    return extension.model_dump(exclude={"name"})
 
 
 def _first(error: ValidationError, document: dict[str, Any]) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 import yaml
 from lab import EXPERIMENTS
 
+from gameday.narrowing import narrow
 from gameday.paths import PROJECT
 
 # What healthy parts take is half of this.
@@ -30,20 +31,9 @@ def shorten(
     With `deadline_s`, to go with a contract of `hurried`, the fault lasts until then, and the parts that are waited for
     one after the other have less time each; `pace_s` is of the jobs.
     """
-    document: dict[str, Any] = yaml.safe_load(EXPERIMENTS[name].read_text())
-    document["extensions"][0]["engines"] = list(engines)
-    hypothesis = document["steady-state-hypothesis"]
-    asserted = [argument(probe, "promise") for probe in hypothesis["probes"]]
-    kept = promises or tuple(one for one in asserted if one and one.split(".")[1] in ("all", "customer", *engines))
-    hypothesis["probes"] = [probe for probe in hypothesis["probes"] if argument(probe, "promise") in (None, *kept)]
-    for part in (hypothesis["probes"], document["method"]):
-        part[:] = [activity for activity in part if _concerns(activity, engines)]
+    document = narrow(yaml.safe_load(EXPERIMENTS[name].read_text()), engines, promises)
     for activity in document["method"]:
         arguments = activity["provider"].get("arguments", {})
-        if "engines" in arguments:
-            arguments["engines"] = list(engines)
-            if "spark" not in engines:
-                arguments.pop("jobs", None)
         if deadline_s is not None and activity["provider"]["func"].startswith("wait_"):
             arguments["deadline_s"] = _EACH_S
         if deadline_s is not None and activity["provider"]["func"] == "observe":
@@ -75,19 +65,3 @@ def hurried(folder: Path, deadline_s: float) -> Path:
     path = folder / "contract.yaml"
     path.write_text(yaml.safe_dump(document, sort_keys=False))
     return path
-
-
-def argument(activity: dict[str, Any], name: str) -> Any:  # noqa: ANN401 - JSON values
-    """Return an argument of an activity, None where it has no such one."""
-    return activity["provider"].get("arguments", {}).get(name)
-
-
-def _concerns(activity: dict[str, Any], engines: tuple[str, ...]) -> bool:
-    """Tell whether an activity is about one of the engines, or about none in particular."""
-    module, function = activity["provider"]["module"], activity["provider"]["func"]
-    if function in ("await_jobs", "run_references"):
-        return "spark" in engines
-    if module in ("probes.mds", "probes.milvus", "probes.presto", "probes.spark"):
-        return module.removeprefix("probes.") in engines
-    named = argument(activity, "engine") or argument(activity, "formation")
-    return named is None or named in engines

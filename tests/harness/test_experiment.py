@@ -97,6 +97,7 @@ def test_a_baseline_has_as_many_requests_as_the_contract_asks_for(path: Path) ->
         (("extensions", 0, "disaster"), "five", "extension lakehouse-chaos, disaster: "),
         (("extensions", 0, "disaster"), "5", "extension lakehouse-chaos, disaster: "),
         (("extensions", 0, "colour"), "red", "extension lakehouse-chaos has the unknown field 'colour'"),
+        (("extensions", 0, "needs"), ["sparc"], "extension lakehouse-chaos: needs 'sparc', none of its engines"),
         (("extensions", 0, 7), "red", "extensions, extension 'lakehouse-chaos', "),
         ((HYPOTHESIS,), [], f"{HYPOTHESIS}: "),
         ((HYPOTHESIS, "title"), GONE, f"{HYPOTHESIS}, lacks the field 'title'"),

@@ -5,11 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import yaml
 from lab import EXPERIMENTS
 from shortening import shorten
 
 from gameday.contract import load_contract
 from gameday.experiment import load_experiment
+from gameday.narrowing import narrow
 from gameday.paths import PROJECT
 from gameday.topology import load_topology
 
@@ -25,3 +27,10 @@ def test_a_shortened_experiment_is_sound(name: str, engines: tuple[str, ...], tm
     experiment = load_experiment(path, contract, topology)
     assert experiment.promises
     assert experiment.document["extensions"][0]["engines"] == list(engines)
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_an_experiment_on_all_its_engines_is_itself(name: str) -> None:
+    """Narrowing leaves out nothing but what concerns other engines."""
+    document = yaml.safe_load(EXPERIMENTS[name].read_text())
+    assert narrow(document, document["extensions"][0]["engines"]) == document
