@@ -67,8 +67,8 @@ def test_a_day_of_one_engine_asks_nothing_of_the_others(tmp_path: Path) -> None:
 
 
 def test_a_day_of_one_engine_with_nothing_about_it_is_refused(tmp_path: Path) -> None:
-    """Before anything is made or brought up."""
-    command = [str(Path(sys.executable).with_name("chaos")), "--no-version-check", "gameday", "--engine", "mds", "--up"]
+    """Before anything is made."""
+    command = [str(Path(sys.executable).with_name("chaos")), "--no-version-check", "gameday", "--engine", "mds"]
     command += ["--region", "nowhere", "--runs", "runs", str(EXPERIMENTS[1])]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=120)
     assert done.returncode == ExitCode.USAGE
