@@ -109,7 +109,7 @@ def gameday(
     write_verdicts(folder, verdicts)
     write_junit(found, folder / "junit.xml")
     write_report(list(found), found, folder / "report.html", contract)
-    _tell(verdicts, codes, folder, time.monotonic() - started)
+    _tell(verdicts, codes, names, folder, time.monotonic() - started)
     raise click.exceptions.Exit(int(worst(codes)))
 
 
@@ -203,7 +203,9 @@ def _meaning(code: int | None, folder: Path, file: Path) -> ExitCode:
     return ExitCode(code)
 
 
-def _tell(verdicts: Sequence[Verdict], codes: Sequence[ExitCode], folder: Path, took_s: float) -> None:
+def _tell(
+    verdicts: Sequence[Verdict], codes: Sequence[ExitCode], engines: Sequence[str], folder: Path, took_s: float
+) -> None:
     console = Console()
     console.print(verdict_table(sorted(verdicts, key=lambda verdict: verdict.promise)))
     promises = sorted({verdict.promise for verdict in verdicts})
@@ -215,7 +217,10 @@ def _tell(verdicts: Sequence[Verdict], codes: Sequence[ExitCode], folder: Path, 
     counts = ", ".join(
         f"{sum(verdict == name for verdict in worst_of.values())} {name}" for name in order if name in worst_of.values()
     )
-    console.print(f"{len(promises)} promises in {len(codes)} experiments: {counts or 'none judged'} · {took_s:.0f} s")
+    # a promise about all engines that held was asked of these alone
+    of = f" of {', '.join(engines)} alone" if engines else ""
+    asked = f"{len(promises)} promises in {len(codes)} experiments{of}"
+    console.print(f"{asked}: {counts or 'none judged'} · {took_s:.0f} s", soft_wrap=True)
     console.print(
         f"game day {folder} · report {folder / 'report.html'} · exit code {int(worst(list(codes)))}", soft_wrap=True
     )

@@ -191,6 +191,7 @@ def _run_facts(meta: Mapping[str, Any], folder: Path, events: Sequence[Event]) -
         ("Disaster and variant", " · ".join(str(meta[name]) for name in ("disaster", "variant") if meta.get(name))),
         ("Started", f"{datetime.fromtimestamp(started, UTC):%Y-%m-%d %H:%M:%S} UTC" if started else None),
         ("Region and zones", f"{meta['region']}: {_plain(meta.get('zones'))}" if meta.get("region") else None),
+        ("Engines under load", meta.get("engines")),
         ("Host", f"{host.get('cores')} cores, {host.get('memory_bytes', 0) / 2**30:.1f} GiB" if host else None),
         ("Cores used, in the mean", cores_text(cores) if cores else None),
         ("Images", meta.get("images")),

@@ -53,6 +53,7 @@ def test_a_day_of_one_engine_asks_nothing_of_the_others(tmp_path: Path) -> None:
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=120)
     left_out = re.findall(r"^  left out: .*/(.*)\.yaml, which is about (.*)$", done.stderr, re.MULTILINE)
     assert left_out == [("zone-with-driver", "spark"), ("zone-with-executors", "spark")]
+    assert "3 experiments of mds alone: none judged" in done.stdout
     ran = re.findall(r"^experiment \d of 3: (.*)$", done.stderr, re.MULTILINE)
     assert [Path(name).stem for name in ran] == ["zone-with-neither", "two-zones-one-returns", "two-zones"]
     contract, topology = load_contract(PROJECT / "contract.yaml"), load_topology(PROJECT / "kind-config.yaml")

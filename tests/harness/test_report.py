@@ -69,6 +69,7 @@ def test_the_page_shows_each_promise_with_verdict_figure_bound_reason_and_experi
     for shown in ("S5.mds.until", promise, "broken</span>", "12 s", "Bound: 10 s", "Too late.", "mds-two-zones"):
         assert shown in text
     assert "node-monitor-grace-period" in text
+    assert "<dt>Engines under load</dt><dd>mds</dd>" in text
 
 
 def test_what_a_server_said_is_text_everywhere(tmp_path: Path, contract: Contract) -> None:
