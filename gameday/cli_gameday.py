@@ -37,7 +37,7 @@ from gameday.report_junit import write_junit
 from gameday.topology import load_topology
 from lakehouse.deploy import up as lakehouse_up
 from lakehouse.formation import ImageSource
-from lakehouse.formations import FORMATIONS
+from lakehouse.formations import FORMATIONS, named
 from lakehouse.images import node_images
 from nodeimage.steps import say
 
@@ -81,7 +81,7 @@ def gameday(
     chosen = region_named(region)
     experiments = _experiments(paths, partial(load_experiment, contract=contract, topology=topology))
     check = partial(check_experiment, contract=contract, topology=topology)
-    engines = [formation for formation in FORMATIONS if formation.name in names] or list(FORMATIONS)
+    engines = named(names)
     if names:
         experiments = _about(experiments, [engine.name for engine in engines], check)
     started = time.monotonic()

@@ -15,7 +15,7 @@ from gameday.engine import find_engine
 from gameday.regions import alone_in, region_named
 from lakehouse import deploy
 from lakehouse.formation import ImageSource
-from lakehouse.formations import FORMATIONS
+from lakehouse.formations import FORMATIONS, named
 from lakehouse.monitoring_formation import MONITORING
 
 images_option = click.option(
@@ -56,7 +56,7 @@ def lakehouse() -> None:
 def up(region: str, images: str, names: tuple[str, ...], hour_s: float | None) -> None:
     """Deploy, and wait until everything serves; quick, and changes nothing, where it does already."""
     chosen, engine, started = region_named(region), find_engine(), time.monotonic()
-    formations = [formation for formation in FORMATIONS if formation.name in names] or list(FORMATIONS)
+    formations = named(names)
     with alone_in(chosen):
         deploy.up(chosen, engine, formations=formations, source=ImageSource(images), hour_s=hour_s)
     known = deploy.endpoints(chosen, engine)

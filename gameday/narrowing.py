@@ -29,9 +29,9 @@ def narrow(document: dict[str, Any], engines: Sequence[str], promises: Collectio
     hypothesis = narrowed["steady-state-hypothesis"]
     for part in (hypothesis["probes"], narrowed["method"]):
         part[:] = [activity for activity in part if _concerns(activity, engines)]
-    asserted = [found for probe in hypothesis["probes"] if (found := argument(probe, "promise"))]
+    asserted = [found for probe in hypothesis["probes"] if (found := _argument(probe, "promise"))]
     kept = promises or [one for one in asserted if one.split(".")[1] in (*_ALL_ENGINES, *engines)]
-    hypothesis["probes"] = [probe for probe in hypothesis["probes"] if argument(probe, "promise") in (None, *kept)]
+    hypothesis["probes"] = [probe for probe in hypothesis["probes"] if _argument(probe, "promise") in (None, *kept)]
     for activity in narrowed["method"]:
         arguments = activity["provider"].get("arguments", {})
         if "engines" in arguments:
@@ -41,7 +41,7 @@ def narrow(document: dict[str, Any], engines: Sequence[str], promises: Collectio
     return narrowed
 
 
-def argument(activity: dict[str, Any], name: str) -> Any:  # noqa: ANN401 - JSON values
+def _argument(activity: dict[str, Any], name: str) -> Any:  # noqa: ANN401 - JSON values
     """Return an argument of an activity, None where it has no such one."""
     return activity["provider"].get("arguments", {}).get(name)
 
@@ -53,5 +53,5 @@ def _concerns(activity: dict[str, Any], engines: Sequence[str]) -> bool:
         return "spark" in engines
     if module in ("probes.mds", "probes.milvus", "probes.presto", "probes.spark"):
         return module.removeprefix("probes.") in engines
-    formation = argument(activity, "formation")
+    formation = _argument(activity, "formation")
     return formation is None or formation in engines

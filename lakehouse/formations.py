@@ -5,6 +5,8 @@ What watches them and what takes their backups is deployed as they are, and is n
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from lakehouse.backup_formation import BACKUP
 from lakehouse.formation import Formation
 from lakehouse.mds_formation import MDS
@@ -15,6 +17,11 @@ from lakehouse.spark_formation import SPARK
 
 FORMATIONS: tuple[Formation, ...] = (MDS, PRESTO, SPARK, MILVUS)
 DEPLOYED: tuple[Formation, ...] = (*FORMATIONS, MONITORING, BACKUP)
+
+
+def named(names: Collection[str]) -> list[Formation]:
+    """Return the formations of these names, in the order of the list; without a name, all."""
+    return [formation for formation in FORMATIONS if formation.name in names] or list(FORMATIONS)
 
 
 def declared_figures() -> dict[str, str | int | float]:
