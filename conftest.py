@@ -13,7 +13,7 @@ from gameday import clusters
 from gameday.engine import find_engine
 from gameday.regions import Region, region_named
 from lakehouse.deploy import down
-from lakehouse.formations import FORMATIONS
+from lakehouse.formations import DEPLOYED, FORMATIONS, named
 from lakehouse.images import node_images
 from lakehouse.mds_formation import MDS
 from lakehouse.milvus_formation import MILVUS
@@ -22,21 +22,49 @@ from lakehouse.milvus_formation import MILVUS
 REGION = os.environ.get("CHAOS_TEST_REGION", "east")
 
 
+# What tests that share the cluster need where they do not say it: a fixture brings all of this up.
+_GROWS = {"mds_alone": {MDS.name}, "lakehouse": {one.name for one in DEPLOYED}, "milvus_alone": {MILVUS.name}}
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Let the tests of some engines alone be run, as a game day can be."""
+    parser.addoption(
+        "--engine",
+        action="append",
+        choices=[formation.name for formation in FORMATIONS],
+        default=[],
+        help="run only the tests that need no other engine than this; may be given several times",
+    )
+
+
+def _needs(item: pytest.Item) -> set[str]:
+    """Return the names of the formations without which a test cannot be run."""
+    said = {name for marker in item.iter_markers("needs") for name in marker.args}
+    unknown = said - _GROWS["lakehouse"]
+    if unknown:
+        raise pytest.UsageError(f"{item.nodeid} needs {', '.join(sorted(unknown))}, and there is no such formation")
+    fixtures = getattr(item, "fixturenames", ())
+    return said or set().union(*(names for one, names in _GROWS.items() if one in fixtures))
+
+
 @pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Put all tests of the shared cluster into one group, so that xdist never runs two of their faults at once.
 
     First of all, since xdist reads the groups in the same hook. Tests of MDS alone come before those that need every
     formation, so that the lakehouse grows once; those of Milvus alone, which shrink it, come after all others.
     """
-    grows = ("lakehouse", "milvus_alone")
+    grows = list(_GROWS)
 
     def place(item: pytest.Item) -> tuple[bool, int]:
         fixtures = getattr(item, "fixturenames", ())
-        return bool(item.get_closest_marker("last")), max(
-            grows.index(one) + 1 if one in fixtures else 0 for one in grows
-        )
+        return bool(item.get_closest_marker("last")), max(grows.index(one) if one in fixtures else 0 for one in grows)
 
+    needs = {item: _needs(item) for item in items}
+    wanted = set(config.getoption("engine"))
+    if wanted:
+        config.hook.pytest_deselected(items=[item for item in items if not needs[item] <= wanted])
+        items[:] = [item for item in items if needs[item] <= wanted]
     items.sort(key=place)
     for item in items:
         if item.get_closest_marker("cluster"):
@@ -76,9 +104,9 @@ def mds_alone(shared: Shared) -> Lakehouse:
 
 
 @pytest.fixture(scope="session")
-def lakehouse(shared: Shared) -> Lakehouse:
-    """Return the shared region with its whole lakehouse up."""
-    return Lakehouse.deployed(*shared, FORMATIONS)
+def lakehouse(shared: Shared, request: pytest.FixtureRequest) -> Lakehouse:
+    """Return the shared region with its whole lakehouse up, or as much of it as the tests are of."""
+    return Lakehouse.deployed(*shared, tuple(named(request.config.getoption("engine"))))
 
 
 @pytest.fixture(scope="session")

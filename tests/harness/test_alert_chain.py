@@ -25,6 +25,8 @@ from lakehouse.mds_formation import MDS
 from lakehouse.monitoring_formation import alertmanager_config, prometheus_config
 from lakehouse.provider import Backend, Frontend, load_balancer_config
 
+pytestmark = pytest.mark.needs("monitoring")
+
 EACH = "1s"
 
 

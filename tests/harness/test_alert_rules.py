@@ -11,6 +11,8 @@ from monitoring_lab import BREAKS_AT_S, ENDS_AT_S, GONE, Case, Rules, Scraped, w
 
 from lakehouse.alert_rules import EVALUATE_EVERY_S, FOR_S, SCRAPE_EVERY_S, alert_rules
 
+pytestmark = pytest.mark.needs("monitoring")
+
 # From the break: it is scraped, it is evaluated, it has lasted, and it fires at one of the evaluations.
 FIRES_S = BREAKS_AT_S + SCRAPE_EVERY_S + EVALUATE_EVERY_S + FOR_S
 HTTP = ("mds", "presto", "spark")

@@ -16,6 +16,8 @@ from gameday.errors import HarnessError
 from gameday.shell import free_port
 from gameday.timeline import Event, Timeline, now, read_timeline
 
+pytestmark = pytest.mark.needs("monitoring")
+
 BEGAN = "2026-03-01T10:00:00.25Z"
 LABELS = {"alertname": "FormationErrors", "formation": "mds", "severity": "critical"}
 

@@ -12,6 +12,8 @@ from lakehouse.alert_rules import FOR_S, SCRAPE_EVERY_S
 from lakehouse.backup.ages import NEWEST
 from lakehouse.backup_settings import FORMATIONS, schedules, snapshot_settings
 
+pytestmark = pytest.mark.needs("backup", "monitoring")
+
 # So long is an hour here, and what a schedule of one allows.
 HOUR_S, ALLOWED_S = 40, 60
 KINDS = {one.kind: one.formation for one in schedules(FORMATIONS, HOUR_S)}

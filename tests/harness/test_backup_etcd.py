@@ -20,7 +20,7 @@ from lakehouse.backups import etcd
 from lakehouse.backups.backup import Backup
 from lakehouse.backups.etcd import compare_with_living
 
-pytestmark = pytest.mark.xdist_group("backup-etcd")
+pytestmark = [pytest.mark.xdist_group("backup-etcd"), pytest.mark.needs("backup", "milvus")]
 
 
 @pytest.fixture(scope="module")

@@ -20,7 +20,7 @@ from milvus_lab import GROUP, MilvusLab, eventually
 from lakehouse.backup import kafka_files
 from lakehouse.milvus.log import Log, LogError
 
-pytestmark = GROUP
+pytestmark = [GROUP, pytest.mark.needs("backup", "milvus")]
 
 TOPIC, PARTITION = "copied", "copied-0"
 ROLLED = "rolled"

@@ -19,7 +19,7 @@ from lakehouse.backups.postgres import PostgresBackups, restore_to
 from lakehouse.backups.postgres_rows import compared, connections, point_of
 from lakehouse.provider import CONSOLE
 
-pytestmark = pytest.mark.xdist_group("backups")
+pytestmark = [pytest.mark.xdist_group("backups"), pytest.mark.needs("backup")]
 
 FOLDER = "backups/postgres/backup/lakehouse"
 

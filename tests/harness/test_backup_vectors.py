@@ -15,7 +15,7 @@ from lakehouse.backups.hour import set_hour
 from lakehouse.backups.region_stores import BACKUP_STORE, OBJECT_STORE, RegionStores
 from lakehouse.backups.vectors import VectorCopies
 
-pytestmark = pytest.mark.xdist_group("backups")
+pytestmark = [pytest.mark.xdist_group("backups"), pytest.mark.needs("backup", "milvus")]
 
 ODD = "files/odd name (é+=).bin"
 

@@ -23,6 +23,8 @@ from lakehouse.formations import FORMATIONS
 from lakehouse.mds_formation import MDS
 from lakehouse.milvus_formation import MILVUS
 
+pytestmark = pytest.mark.needs("backup")
+
 
 def service(**spec: Any) -> dict[str, Any]:  # noqa: ANN401 - JSON values
     """Return a Service as the API server has it."""

@@ -19,6 +19,8 @@ from gameday import cli_backup
 from gameday.errors import ExitCode, HarnessError
 from lakehouse.backups.backup import Backup, Verification, too_old
 
+pytestmark = pytest.mark.needs("backup")
+
 NOW = time.time()
 FINE = Verification("3 objects", ())
 

@@ -10,6 +10,8 @@ from gameday.errors import HarnessError, UsageError
 from gameday.regions import Region
 from lakehouse import hour
 
+pytestmark = pytest.mark.needs("backup")
+
 
 @pytest.fixture
 def region(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Region:

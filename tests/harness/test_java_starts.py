@@ -12,6 +12,8 @@ from start_programs import KAFKA, PRESTO, presto_started, start_program
 from lakehouse.kafka_packages import kafka_packages
 from lakehouse.spark import entrypoint
 
+pytestmark = pytest.mark.needs("milvus", "presto", "spark")
+
 ARCHIVE = "-XX:SharedArchiveFile=classes.jsa"
 
 

@@ -11,6 +11,8 @@ from builders import BEGAN_MONO, HEALING_S, IN_EFFECT_S, INJECTING_S, SyntheticR
 
 from gameday.records import Request
 
+pytestmark = pytest.mark.needs("milvus")
+
 ACTIVE, INFLIGHT = "S5.milvus.active-active", "S5.milvus.inflight"
 GAP_S, DEADLINE_S, FAILS_WITHIN_S, SUSTAINED_S = 5.0, 120, 60, 10
 

@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 from builders import BEGAN_MONO, HEALING_S, IN_EFFECT_S, INJECTING_S, SyntheticRun
 
+pytestmark = pytest.mark.needs("presto")
+
 DEADLINE_S, FAILS_WITHIN_S, SUSTAINED_S = 120, 60, 10
 
 

@@ -11,6 +11,8 @@ from builders import BEGAN_MONO, HEALING_S, INJECTING_S, SyntheticRun
 
 from gameday.records import WorkloadState
 
+pytestmark = pytest.mark.needs("spark")
+
 DEADLINE_S = 120
 ENGINES = ("mds", "spark")
 

@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 from builders import BEGAN_MONO, HEALING_S, INJECTING_S, SyntheticRun
 
+pytestmark = pytest.mark.needs("spark")
+
 
 @pytest.fixture
 def elsewhere(tmp_path: Path) -> SyntheticRun:

@@ -23,7 +23,7 @@ from loadgen.process import Load
 from loadgen.schedule import ARRIVALS_PER_S, declared_rates
 from probes.milvus import searches
 
-pytestmark = GROUP
+pytestmark = [GROUP, pytest.mark.needs("milvus")]
 
 
 def run_load(lab: MilvusLab, folder: Path, seconds: float) -> None:

@@ -23,6 +23,8 @@ from loadgen.presto_protocol import path_of
 from loadgen.presto_query import Query, presto_client
 from loadgen.schedule import CYCLES, pace
 
+pytestmark = pytest.mark.needs("presto")
+
 SHIP_MODES, ONE, SAVE, HOUSEHOLDS = (
     CYCLES[ENGINE].index(name) for name in ("count_ship_modes", "select_one", "save_query", "count_households")
 )

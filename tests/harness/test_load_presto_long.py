@@ -15,6 +15,8 @@ from loadgen import presto_long, presto_query
 from loadgen.flights import Notebook
 from loadgen.presto import ENGINE, PrestoClients
 
+pytestmark = pytest.mark.needs("presto")
+
 
 class Bench:
     """A Presto, clients of it with one long query, and what they recorded."""

@@ -12,6 +12,8 @@ from gameday.records import Recorder, WorkloadStep, read_workloads
 from loadgen import spark_reference
 from loadgen.spark_reference import run_reference
 
+pytestmark = pytest.mark.needs("spark")
+
 ARGUMENTS = {"rows": 10, "partitions": 4, "rounds": 3, "pace_s": 2.0, "seed": 7}
 
 

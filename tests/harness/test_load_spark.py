@@ -22,6 +22,8 @@ from loadgen.jobs import read_jobs
 from loadgen.schedule import pace
 from loadgen.spark import ENGINE, SparkClients
 
+pytestmark = pytest.mark.needs("spark")
+
 ARGUMENTS = {"rows": 10, "partitions": 4, "rounds": 3, "pace_s": 2.0, "seed": 7}
 PARAMETERS = '{"partitions":4,"rounds":3,"rows":10,"seed":7}'
 JOBS = [

@@ -22,6 +22,8 @@ from lakehouse.milvus.metadata import Metadata, Snapshot
 from lakehouse.milvus.replica import Replica
 from lakehouse.milvus.settings import read_settings
 
+pytestmark = pytest.mark.needs("milvus")
+
 NAME = "houses"
 _DIMENSION = 4
 

@@ -19,6 +19,8 @@ from kafka_brokers import Brokers
 from gameday.waiting import wait_until
 from lakehouse.milvus.log import Log, LogError
 
+pytestmark = pytest.mark.needs("milvus")
+
 _CLIENTS, _TURNS = 24, 4
 _UNAWARE_S = 2.0
 _LEADERLESS_S, _ASKING = 1.5, 3

@@ -12,6 +12,8 @@ from milvus_lab import etcd_alone
 from lakehouse.milvus.etcd import Etcd, Pair
 from lakehouse.milvus.metadata import PARTITIONS, Metadata, Snapshot
 
+pytestmark = pytest.mark.needs("milvus")
+
 KEYS = [f"by-dev/{PARTITIONS}7/p{number}" for number in range(6)] + ["by-dev/session/one", "by-dev/session/two"]
 
 

@@ -20,7 +20,7 @@ from lakehouse.milvus.changes import change_of
 from lakehouse.milvus.etcd import Etcd
 from lakehouse.milvus.metadata import Metadata
 
-pytestmark = GROUP
+pytestmark = [GROUP, pytest.mark.needs("milvus")]
 
 DIMENSION = 8
 _names = count()

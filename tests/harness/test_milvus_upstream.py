@@ -20,6 +20,8 @@ from lakehouse.milvus.settings import read_settings
 from lakehouse.milvus_formation import ETCD, KAFKA, MILVUS, NAME
 from lakehouse.upstream import MILVUS_IMAGE
 
+pytestmark = pytest.mark.needs("milvus")
+
 UPSTREAM = dataclasses.replace(VALUES, source=ImageSource.UPSTREAM)
 BROKER = PROJECT / "lakehouse" / "kafka" / "broker.py"
 ROLES = ["proxy", "mixcoord", "querynode", "streamingnode", "datanode"]

@@ -34,6 +34,8 @@ from lakehouse.monitoring_formation import (
     monitoring,
 )
 
+pytestmark = pytest.mark.needs("monitoring")
+
 READS = {
     "configmaps": "", "secrets": "", "services": "", "persistentvolumeclaims": "", "persistentvolumes": "",
     "deployments": "apps", "statefulsets": "apps",

@@ -20,6 +20,8 @@ from start_programs import presto_started, start_program
 from gameday.waiting import wait_until
 from lakehouse.presto_formation import COORDINATOR, PRESTO, WORKER
 
+pytestmark = pytest.mark.needs("presto")
+
 STATEMENTS = ["SELECT 1", "SHOW TABLES FROM console.public"]
 
 

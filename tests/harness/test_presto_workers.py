@@ -10,6 +10,8 @@ from fake_http import FakeService, served
 
 from lakehouse.presto_formation import lacks, lacks_all
 
+pytestmark = pytest.mark.needs("presto")
+
 type Heard = tuple[float, float | None, float] | tuple[float, float | None, float, str]
 
 

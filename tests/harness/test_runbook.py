@@ -12,6 +12,8 @@ from gameday.regions import Region
 from gameday.timeline import Timeline, read_timeline
 from runbooks.runbook import Parameter, Runbook, Situation, Step, carry_out, looked_at
 
+pytestmark = pytest.mark.needs("backup")
+
 
 class Bench:
     """A runbook of three steps that write down what was done to them."""

@@ -16,6 +16,8 @@ from gameday.errors import DeadlinePassed, ExitCode
 from gameday.records import LedgerEntry, LedgerState, ReadBack, write_read_back
 from gameday.timeline import JsonLines, Timeline
 
+pytestmark = pytest.mark.needs("milvus")
+
 PLACE = "growing_1"
 
 

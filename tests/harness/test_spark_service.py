@@ -30,6 +30,8 @@ from lakehouse.spark.submission import RefusedError
 from lakehouse.spark.templates import driver_template, executor_template, properties
 from lakehouse.spark_formation import DECLARED, SPARK
 
+pytestmark = pytest.mark.needs("spark")
+
 SUMS = {"rows": 1000, "partitions": 4, "rounds": 2, "pace_s": 0.5, "seed": 7}
 KNOWN = dataclasses.replace(
     VALUES,

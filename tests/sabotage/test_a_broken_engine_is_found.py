@@ -20,7 +20,7 @@ from gameday.waiting import wait_until
 from lakehouse.provider import BUCKET
 from probes.cluster import NAMESPACE
 
-pytestmark = pytest.mark.cluster
+pytestmark = [pytest.mark.cluster, pytest.mark.needs("mds", "presto", "spark")]
 type Outcome = tuple[Ran, dict[str, dict[str, Any]]]
 
 # By then whatever comes back has come back (MDS takes 25 to 40 s, Presto 35 to 50 s, executors 25 s), and MDS has had a
