@@ -89,7 +89,8 @@ def test_the_load_keeps_its_rate_and_ends_in_peace(
 
     Requests that fail are what the load is there to see, and no failure of the load.
     """
-    load = Load("mds", catalogue[1], tmp_path, arrivals_per_s=20, users=users, workers=workers)
+    # so many that each user commits ten times, and makes a table instead of the tenth
+    load = Load("mds", catalogue[1], tmp_path, arrivals_per_s=48, users=users, workers=workers)
     load.start()
     load.wait_ready(30)
     catalogue[0].fail("POST", 409)
@@ -100,7 +101,7 @@ def test_the_load_keeps_its_rate_and_ends_in_peace(
     requests = read_requests(tmp_path)
     moments = sorted({request.intended for request in requests})
     steady = [moment for moment in moments if moments[0] + 0.2 <= moment < moments[0] + 2.7]
-    assert len(steady) == pytest.approx(50, abs=1)
+    assert len(steady) == pytest.approx(120, abs=2)
     assert sorted(request.outcome for request in requests if request.outcome != "ok") == ["error"]
     assert {request.operation for request in requests} == set(declared_rates("mds", 1))
     acknowledged = {entry.item for entry in read_ledger(tmp_path) if entry.state == "acknowledged"}

@@ -11,7 +11,7 @@ import yaml
 from kubernetes import client
 from kubernetes.utils.quantity import parse_quantity
 from lab import Lakehouse, Ran, bucket_of
-from shortening import hurried, shorten, without_recovery
+from shortening import hurried, shorten, without_healthy_zones, without_recovery
 
 from gameday.errors import ExitCode
 from gameday.paths import PROJECT
@@ -73,11 +73,10 @@ def full_and_wrong(lakehouse: Lakehouse, tmp_path_factory: pytest.TempPathFactor
     # a job that ends with a wrong result need not last, and what does not fit is known at once
     short = {"observe_s": 20, "baseline_s": 17, "pace_s": 1.0}
     experiment = shorten(folder, "zone-with-neither", engines=("mds", "spark"), promises=promises, **short)
-    document = yaml.safe_load(without_recovery(experiment).read_text())
+    # a formation that finds no room is not back before the zone is
+    document = yaml.safe_load(without_healthy_zones(without_recovery(experiment)).read_text())
     job = document["method"][0]["provider"]["arguments"]["jobs"][0]
     job |= {"application": _wrong_program(lakehouse), "executor_zones": {"required": job["driver_zones"]}}
-    # a formation that finds no room is not back before the zone is
-    document["method"] = [item for item in document["method"] if "healthy zones" not in item["name"]]
     experiment.write_text(yaml.safe_dump(document, sort_keys=False))
     core = client.CoreV1Api(api_client(lakehouse.region.kubeconfig))
     try:

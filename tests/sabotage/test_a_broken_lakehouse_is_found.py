@@ -11,7 +11,7 @@ import pytest
 import yaml
 from kubernetes import client
 from lab import Lakehouse, Shortened, command
-from shortening import without_recovery
+from shortening import without_healthy_zones, without_recovery
 
 from gameday.errors import ExitCode
 from gameday.regions import api_client
@@ -65,11 +65,8 @@ def test_replicas_bound_to_the_lost_zone_break_the_promise_of_one_zone(
         }
     )
     path = shortened("zone-with-neither", promises=("S5.mds.one-zone",), observe_s=12, baseline_s=10)
-    document = yaml.safe_load(without_recovery(path).read_text())
     # nobody comes back while the zone is lost, so that is not waited for
-    document["method"] = [item for item in document["method"] if "healthy zones" not in item["name"]]
-    experiment = tmp_path / "bound.yaml"
-    experiment.write_text(yaml.safe_dump(document, sort_keys=False))
+    experiment = without_healthy_zones(without_recovery(path))
     ran, verdicts = mds_alone.run(experiment, tmp_path / "runs")
     assert verdicts["S5.mds.one-zone"]["verdict"] == "broken", ran.said
     assert ran.code == ExitCode.BROKEN
