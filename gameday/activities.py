@@ -84,8 +84,7 @@ def begin_loads(engines: list[str], jobs: list[dict[str, Any]] | None = None, lo
 
     `jobs` are those that Spark's clients submit, as `loadgen.jobs` has them; that load begins when they run. Presto's
     clients keep so many `long_queries` in flight, and begin when these run. Until all are ready no arrival comes: what
-    has to start, warm up and be made ready would take longer beside those. What all wait for are Spark's jobs, so
-    their submission comes first and has the cores to itself.
+    has to start, warm up and be made ready would take longer beside those.
     """
     session = current()
     unknown = [engine for engine in engines if engine not in ARRIVALS_PER_S]
@@ -93,10 +92,10 @@ def begin_loads(engines: list[str], jobs: list[dict[str, Any]] | None = None, lo
         raise HarnessError(f"there is no load for the engine {unknown[0]!r}: there are {', '.join(ARRIVALS_PER_S)}")
     begin = session.folder / "loads-begin"
     begin.unlink(missing_ok=True)
-    waiting = sorted(engines, key=lambda engine: engine != "spark")
+    waiting = list(engines)
 
     def look() -> str | None:
-        lacking = {engine: _not_serving(session, engine) or _outranked(session, engine) for engine in waiting}
+        lacking = {engine: _not_serving(session, engine) for engine in waiting}
         for engine in [engine for engine in waiting if lacking[engine] is None]:
             session.loads[engine] = _load(engine, begin, jobs, long_queries)
             session.loads[engine].start()
@@ -115,16 +114,6 @@ def begin_loads(engines: list[str], jobs: list[dict[str, Any]] | None = None, lo
 def _not_serving(session: Session, engine: str) -> str | None:
     (formation,) = (one for one in FORMATIONS if one.name == engine)
     return not_serving(formation, session.endpoints[engine])
-
-
-def _outranked(session: Session, engine: str) -> str | None:
-    """Say which jobs are being submitted, from which the load of this engine would take cores; None if none is."""
-    if engine == "spark" or "spark" not in session.loads or not session.loads["spark"].alive():
-        return None
-    jobs = _spark_jobs(session)
-    if jobs and all(job.last.state != "submitted" for job in jobs):
-        return None
-    return "begins when Spark has taken the jobs"
 
 
 def _load(engine: str, begin: Path, jobs: list[dict[str, Any]] | None, long_queries: int) -> Load:
