@@ -5,14 +5,17 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 
+import httpx
 import pytest
+from kubernetes.client.exceptions import ApiException
 from lab import Lakehouse, Shared, chaos
 
 from faults.undo import outstanding
 from gameday import clusters
 from gameday.engine import find_engine
-from gameday.regions import Region, region_named
-from lakehouse.deploy import down
+from gameday.regions import Region, api_client, region_named
+from lakehouse.deploy import deployed, down
+from lakehouse.formation import Formation
 from lakehouse.formations import DEPLOYED, FORMATIONS, named
 from lakehouse.images import node_images
 from lakehouse.mds_formation import MDS
@@ -33,13 +36,15 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         action="append",
         choices=[formation.name for formation in FORMATIONS],
         default=[],
-        help="run only the tests that need no other engine than this; may be given several times",
+        help="run only the tests that need no other engine than this, nor alerts or backups, which are of all engines; "
+        "may be given several times",
     )
 
 
 def _needs(item: pytest.Item) -> set[str]:
     """Return the names of the formations without which a test cannot be run."""
-    said = {name for marker in item.iter_markers("needs") for name in marker.args}
+    closest = item.get_closest_marker("needs")
+    said = set(closest.args) if closest else set()
     unknown = said - _GROWS["lakehouse"]
     if unknown:
         raise pytest.UsageError(f"{item.nodeid} needs {', '.join(sorted(unknown))}, and there is no such formation")
@@ -62,7 +67,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
     needs = {item: _needs(item) for item in items}
     wanted = set(config.getoption("engine"))
-    if wanted:
+    if wanted and wanted < {formation.name for formation in FORMATIONS}:
         config.hook.pytest_deselected(items=[item for item in items if not needs[item] <= wanted])
         items[:] = [item for item in items if needs[item] <= wanted]
     items.sort(key=place)
@@ -83,12 +88,27 @@ def _no_fault_is_left(request: pytest.FixtureRequest) -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def shared() -> Iterator[Shared]:
-    """Return the region of the shared cluster, which is up, and whether it goes with the tests, which made it."""
+    """Return the region of the shared cluster, which is up, and whether it goes with the tests, which made it.
+
+    One that was up before has the formations that it had when the tests are done.
+    """
     chosen, engine = region_named(REGION), find_engine()
     made = clusters.up(chosen, lambda engine: node_images(engine, "auto"))
+    before = () if made else _deployed(chosen)
     yield chosen, made
     if made:
         clusters.down(chosen, engine)
+    elif before:
+        Lakehouse.deployed(chosen, made, before)
+
+
+def _deployed(region: Region) -> tuple[Formation, ...]:
+    try:
+        return deployed(api_client(region.kubeconfig))
+    except ApiException as error:
+        if error.status != httpx.codes.NOT_FOUND:
+            raise
+        return ()
 
 
 @pytest.fixture(scope="session")
@@ -116,5 +136,5 @@ def milvus_alone(shared: Shared) -> Iterator[Lakehouse]:
     lakehouse = Lakehouse.deployed(region, made, (MILVUS,))
     yield lakehouse
     if not made:
+        # what comes up again begins with nothing of it
         down(region, lakehouse.engine)
-        Lakehouse.deployed(region, made, FORMATIONS)

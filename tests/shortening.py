@@ -57,10 +57,10 @@ def without_recovery(experiment: Path) -> Path:
     return experiment
 
 
-def without_healthy_zones(experiment: Path) -> Path:
-    """Let an experiment not wait for what was lost to be back in other zones, where it cannot be or nobody asks."""
+def without_waits(experiment: Path) -> Path:
+    """Let an experiment not wait for formations to be whole, where they cannot be or nobody asks."""
     document: dict[str, Any] = yaml.safe_load(experiment.read_text())
-    document["method"] = [one for one in document["method"] if "outside" not in one["provider"].get("arguments", {})]
+    document["method"] = [one for one in document["method"] if not one["provider"]["func"].startswith("wait_")]
     experiment.write_text(yaml.safe_dump(document, sort_keys=False))
     return experiment
 

@@ -76,6 +76,7 @@ def _ask_presto(lakehouse: Lakehouse, sql: str) -> list[list[Any]]:
     return rows
 
 
+@pytest.mark.needs("presto")
 @pytest.mark.parametrize("name", QUERIES)
 def test_presto_answers_its_own_client_as_duckdb_answers(
     lakehouse: Lakehouse, tpch: duckdb.DuckDBPyConnection, name: str
@@ -95,6 +96,7 @@ def test_presto_answers_its_own_client_as_duckdb_answers(
                 assert str(one) == str(two)
 
 
+@pytest.mark.needs("presto", "spark")
 def test_java_starts_from_archives_of_classes(lakehouse: Lakehouse) -> None:
     """Servers of Presto have theirs in memory, and Spark takes its own: a start costs half as much more without."""
     api = CoreV1Api(api_client(lakehouse.region.kubeconfig))
@@ -103,6 +105,7 @@ def test_java_starts_from_archives_of_classes(lakehouse: Lakehouse) -> None:
     assert "Server VM" in run_in_pod(api, "spark-submission", "python3", "-c", SPARKS_JAVA)
 
 
+@pytest.mark.needs("mds", "spark")
 def test_python_starts_from_byte_code(lakehouse: Lakehouse) -> None:
     """The packages of MDS and of Spark's service are compiled: a pod could not keep what it compiles itself."""
     api = CoreV1Api(api_client(lakehouse.region.kubeconfig))
@@ -112,6 +115,7 @@ def test_python_starts_from_byte_code(lakehouse: Lakehouse) -> None:
         assert not re.search(r"code object from '[^']*pyiceberg[^']*\.py'", said)
 
 
+@pytest.mark.needs("mds", "spark")
 def test_pyspark_reads_through_mds_what_pyiceberg_wrote(lakehouse: Lakehouse) -> None:
     """A PySpark program on the cluster counts and sums a table that another client wrote through the catalogue."""
     catalogue = catalogue_of(lakehouse)

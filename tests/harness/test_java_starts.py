@@ -12,8 +12,6 @@ from start_programs import KAFKA, PRESTO, presto_started, start_program
 from lakehouse.kafka_packages import kafka_packages
 from lakehouse.spark import entrypoint
 
-pytestmark = pytest.mark.needs("milvus", "presto", "spark")
-
 ARCHIVE = "-XX:SharedArchiveFile=classes.jsa"
 
 

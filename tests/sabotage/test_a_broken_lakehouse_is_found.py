@@ -11,7 +11,7 @@ import pytest
 import yaml
 from kubernetes import client
 from lab import Lakehouse, Shortened, command
-from shortening import without_healthy_zones, without_recovery
+from shortening import without_recovery, without_waits
 
 from gameday.errors import ExitCode
 from gameday.regions import api_client
@@ -66,7 +66,7 @@ def test_replicas_bound_to_the_lost_zone_break_the_promise_of_one_zone(
     )
     path = shortened("zone-with-neither", promises=("S5.mds.one-zone",), observe_s=12, baseline_s=10)
     # nobody comes back while the zone is lost, so that is not waited for
-    experiment = without_healthy_zones(without_recovery(path))
+    experiment = without_waits(without_recovery(path))
     ran, verdicts = mds_alone.run(experiment, tmp_path / "runs")
     assert verdicts["S5.mds.one-zone"]["verdict"] == "broken", ran.said
     assert ran.code == ExitCode.BROKEN

@@ -7,10 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from kubernetes import client
 from lab import Lakehouse
-from shortening import shorten, without_recovery
+from shortening import shorten, without_recovery, without_waits
 
 from gameday.errors import ExitCode
 from gameday.regions import api_client
@@ -42,10 +41,9 @@ def lose(lakehouse: Lakehouse, folder: Path, zone: str) -> tuple[str, dict[str, 
     experiment = shorten(
         folder, "zone-with-neither", engines=("milvus",), promises=(PROMISE,), observe_s=10, baseline_s=22
     )
-    document = yaml.safe_load(without_recovery(experiment).read_text().replace("zone-b", zone))
     # what is broken does not come back in healthy zones
-    document["method"] = [one for one in document["method"] if not one["provider"]["func"].startswith("wait_")]
-    experiment.write_text(yaml.safe_dump(document, sort_keys=False))
+    without_waits(without_recovery(experiment))
+    experiment.write_text(experiment.read_text().replace("zone-b", zone))
     ran, verdicts = lakehouse.run(experiment, folder / "runs")
     assert ran.code == ExitCode.BROKEN, ran.said
     return ran.said, verdicts[PROMISE]

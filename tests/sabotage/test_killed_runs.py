@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from lab import Begin, Lakehouse, Shortened, chaos, verdicts_in
-from shortening import without_healthy_zones
+from shortening import without_waits
 
 from faults.undo import outstanding
 from gameday.clusters import node_states
@@ -32,7 +32,7 @@ MOMENTS: dict[str, tuple[str, dict[str, object], int]] = {
 def experiment(shortened: Shortened) -> Path:
     """Return the loss of a zone for long enough to be noticed: who kills a run waits for nothing else."""
     lost = shortened("zone-with-neither", promises=("S5.customer",), observe_s=18, baseline_s=5)
-    return without_healthy_zones(lost)
+    return without_waits(lost)
 
 
 def _recover(region: str) -> list[dict[str, Any]]:
