@@ -81,6 +81,18 @@ def test_a_baseline_has_as_many_requests_as_the_contract_asks_for(path: Path) ->
         assert requests_per_s * steps["baseline"]["seconds"] >= evidence.baseline_requests_min_of(engine) + 2, engine
 
 
+@pytest.mark.parametrize("path", EXPERIMENTS, ids=lambda path: path.stem)
+def test_one_failed_operation_of_mds_breaks_no_promise(path: Path) -> None:
+    """Where no impact is promised, MDS has so many operations in the fault that the contract lets one of them fail."""
+    allowed = load_contract(PROJECT / "contract.yaml").impact.of("mds").error_ratio_max
+    requests_per_s = sum(declared_rates("mds", ARRIVALS_PER_S["mds"]).values())
+    arguments = [step["provider"].get("arguments", {}) for step in read_document(path)["method"]]
+    lasts_s = [one["since_fault_s"] for one in arguments if "since_fault_s" in one]
+    # of two zones impact is promised
+    assert len(lasts_s) == (0 if path.stem.startswith("two-zones") else 1)
+    assert all(requests_per_s * seconds * allowed >= 1 for seconds in lasts_s)
+
+
 @pytest.mark.parametrize(
     ("place", "value", "says"),
     [
