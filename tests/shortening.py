@@ -49,18 +49,13 @@ def shorten(
     return path
 
 
-def without_recovery(experiment: Path) -> Path:
-    """Let an experiment not wait for the engines to recover, for tests of what is known before."""
-    document: dict[str, Any] = yaml.safe_load(experiment.read_text())
-    document["method"] = [one for one in document["method"] if one["provider"]["func"] != "await_recovery"]
-    experiment.write_text(yaml.safe_dump(document, sort_keys=False))
-    return experiment
+def without(experiment: Path, *functions: str) -> Path:
+    """Take the steps out of an experiment whose function begins so, for tests of what is known without them.
 
-
-def without_waits(experiment: Path) -> Path:
-    """Let an experiment not wait for formations to be whole, where they cannot be or nobody asks."""
+    A lakehouse that a test broke need not recover (`await_recovery`), nor be whole (`wait_`).
+    """
     document: dict[str, Any] = yaml.safe_load(experiment.read_text())
-    document["method"] = [one for one in document["method"] if not one["provider"]["func"].startswith("wait_")]
+    document["method"] = [one for one in document["method"] if not one["provider"]["func"].startswith(functions)]
     experiment.write_text(yaml.safe_dump(document, sort_keys=False))
     return experiment
 

@@ -11,7 +11,7 @@ import yaml
 from kubernetes import client
 from kubernetes.utils.quantity import parse_quantity
 from lab import Lakehouse, Ran, bucket_of
-from shortening import hurried, shorten, without_recovery, without_waits
+from shortening import hurried, shorten, without
 
 from gameday.errors import ExitCode
 from gameday.paths import PROJECT
@@ -73,7 +73,7 @@ def full_and_wrong(lakehouse: Lakehouse, tmp_path_factory: pytest.TempPathFactor
     short = {"observe_s": 20, "baseline_s": 17, "pace_s": 1.0}
     experiment = shorten(folder, "zone-with-neither", engines=("mds", "spark"), promises=promises, **short)
     # a formation that finds no room is not back before the zone is
-    document = yaml.safe_load(without_waits(without_recovery(experiment)).read_text())
+    document = yaml.safe_load(without(experiment, "await_recovery", "wait_").read_text())
     job = document["method"][0]["provider"]["arguments"]["jobs"][0]
     job |= {"application": _wrong_program(lakehouse), "executor_zones": {"required": job["driver_zones"]}}
     experiment.write_text(yaml.safe_dump(document, sort_keys=False))
@@ -122,7 +122,7 @@ def test_workers_bound_to_the_lost_zone_break_the_promise_of_presto(lakehouse: L
             deadline_s=HURRY_S,
         )
         # workers that may be nowhere else leave their queries slow for minutes, also after the zone returned
-        experiment, contract = without_waits(without_recovery(experiment)), hurried(tmp_path, HURRY_S)
+        experiment, contract = without(experiment, "await_recovery", "wait_"), hurried(tmp_path, HURRY_S)
         ran, verdicts = lakehouse.run(experiment, tmp_path / "runs", "--contract", str(contract))
     finally:
         apps.delete_namespaced_deployment("presto-worker", NAMESPACE)

@@ -11,7 +11,7 @@ import pytest
 import yaml
 from kubernetes import client
 from lab import Lakehouse, Shortened, command
-from shortening import without_recovery, without_waits
+from shortening import without
 
 from gameday.errors import ExitCode
 from gameday.regions import api_client
@@ -66,7 +66,7 @@ def test_replicas_bound_to_the_lost_zone_break_the_promise_of_one_zone(
     )
     path = shortened("zone-with-neither", promises=("S5.mds.one-zone",), observe_s=12, baseline_s=10)
     # nobody comes back while the zone is lost, so that is not waited for
-    experiment = without_waits(without_recovery(path))
+    experiment = without(path, "await_recovery", "wait_")
     ran, verdicts = mds_alone.run(experiment, tmp_path / "runs")
     assert verdicts["S5.mds.one-zone"]["verdict"] == "broken", ran.said
     assert ran.code == ExitCode.BROKEN
@@ -78,9 +78,8 @@ def test_replicas_without_a_limit_break_the_promise_of_two_zones(
     """One replica without its limit carries the whole load: no impact with two zones lost, exit code 1."""
     mds_alone.deploy(max_concurrent_requests=0)
     try:
-        experiment = without_recovery(
-            shortened("two-zones", promises=("S5.mds.two-zones",), observe_s=20, baseline_s=10)
-        )
+        experiment = shortened("two-zones", promises=("S5.mds.two-zones",), observe_s=20, baseline_s=10)
+        experiment = without(experiment, "await_recovery")
         ran, verdicts = mds_alone.run(experiment, tmp_path / "runs")
     finally:
         mds_alone.deploy()
@@ -91,7 +90,7 @@ def test_replicas_without_a_limit_break_the_promise_of_two_zones(
 def test_a_fault_that_does_nothing_is_inconclusive(mds_alone: Lakehouse, shortened: Shortened, tmp_path: Path) -> None:
     """An injection that returns without having broken anything is found out by the proof: inconclusive, exit code 2."""
     promises = ("S5.mds.two-zones", "S5.customer")
-    experiment = without_recovery(shortened("two-zones", promises=promises, observe_s=10, baseline_s=5))
+    experiment = without(shortened("two-zones", promises=promises, observe_s=10, baseline_s=5), "await_recovery")
     program = Path(__file__).with_name("chaos_with_an_idle_fault.py")
     options = ["--region", mds_alone.region.name, "--runs", str(tmp_path / "runs")]
     ran = command(sys.executable, str(program), "run", *options, str(experiment))
@@ -102,7 +101,7 @@ def test_a_fault_that_does_nothing_is_inconclusive(mds_alone: Lakehouse, shorten
 def test_a_probe_that_raises_is_never_a_success(mds_alone: Lakehouse, shortened: Shortened, tmp_path: Path) -> None:
     """Chaos Toolkit calls a run with a failed probe completed; here it is a harness error, exit code 3."""
     path = shortened("zone-drain", promises=("S5.customer",), observe_s=5, baseline_s=5)
-    document = yaml.safe_load(without_recovery(path).read_text())
+    document = yaml.safe_load(without(path, "await_recovery").read_text())
     raising = {
         "type": "probe",
         "name": "ask for what cannot be asked",

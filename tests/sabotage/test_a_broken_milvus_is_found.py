@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from kubernetes import client
 from lab import Lakehouse
-from shortening import shorten, without_recovery, without_waits
+from shortening import shorten, without
 
 from gameday.errors import ExitCode
 from gameday.regions import api_client
@@ -42,7 +42,7 @@ def lose(lakehouse: Lakehouse, folder: Path, zone: str) -> tuple[str, dict[str, 
         folder, "zone-with-neither", engines=("milvus",), promises=(PROMISE,), observe_s=10, baseline_s=22
     )
     # what is broken does not come back in healthy zones
-    without_waits(without_recovery(experiment))
+    without(experiment, "await_recovery", "wait_")
     experiment.write_text(experiment.read_text().replace("zone-b", zone))
     ran, verdicts = lakehouse.run(experiment, folder / "runs")
     assert ran.code == ExitCode.BROKEN, ran.said

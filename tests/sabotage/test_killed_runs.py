@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from lab import Begin, Lakehouse, Shortened, chaos, verdicts_in
-from shortening import without_waits
+from shortening import without
 
 from faults.undo import outstanding
 from gameday.clusters import node_states
@@ -28,11 +28,10 @@ MOMENTS: dict[str, tuple[str, dict[str, object], int]] = {
 }
 
 
-@pytest.fixture
-def experiment(shortened: Shortened) -> Path:
-    """Return the loss of a zone for long enough to be noticed: who kills a run waits for nothing else."""
+def _loss(shortened: Shortened, *left_out: str) -> Path:
+    """Return the loss of a zone for long enough to be noticed: who kills a run waits for nothing to be back."""
     lost = shortened("zone-with-neither", promises=("S5.customer",), observe_s=18, baseline_s=5)
-    return without_waits(lost)
+    return without(lost, "wait_", *left_out)
 
 
 def _recover(region: str) -> list[dict[str, Any]]:
@@ -44,11 +43,13 @@ def _recover(region: str) -> list[dict[str, Any]]:
 
 @pytest.mark.parametrize("moment", MOMENTS)
 def test_after_sigkill_recover_brings_every_node_back(
-    mds_alone: Lakehouse, begin: Begin, experiment: Path, moment: str
+    mds_alone: Lakehouse, begin: Begin, shortened: Shortened, moment: str
 ) -> None:
     """Whenever a run is killed, `chaos recover` says what it healed, and every node is usable again."""
     kind, fields, healed = MOMENTS[moment]
-    running = begin(mds_alone.region.name, experiment)
+    # who is killed in the baseline has one
+    left_out = ["baseline"] if healed else []
+    running = begin(mds_alone.region.name, _loss(shortened, *left_out))
     running.await_event(kind, **fields)
     running.end(signal.SIGKILL)
     found = _recover(mds_alone.region.name)
@@ -60,9 +61,11 @@ def test_after_sigkill_recover_brings_every_node_back(
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_heals_by_itself(mds_alone: Lakehouse, begin: Begin, experiment: Path, number: signal.Signals) -> None:
+def test_a_signal_heals_by_itself(
+    mds_alone: Lakehouse, begin: Begin, shortened: Shortened, number: signal.Signals
+) -> None:
     """SIGINT and SIGTERM in the middle of a fault: the zone is back when the process ends, and that is no success."""
-    running = begin(mds_alone.region.name, experiment)
+    running = begin(mds_alone.region.name, _loss(shortened, "baseline"))
     running.await_event("fault.in_effect")
     assert running.end(number) in (ExitCode.INCONCLUSIVE, ExitCode.HARNESS_ERROR)
     assert set(verdicts_in(running.runs).values()) <= {"inconclusive", "harness error"}
@@ -71,8 +74,11 @@ def test_a_signal_heals_by_itself(mds_alone: Lakehouse, begin: Begin, experiment
     assert running.loads() == []
 
 
-def test_a_second_run_is_refused_while_one_is_under_way(mds_alone: Lakehouse, begin: Begin, experiment: Path) -> None:
+def test_a_second_run_is_refused_while_one_is_under_way(
+    mds_alone: Lakehouse, begin: Begin, shortened: Shortened
+) -> None:
     """Two runs in a region would heal each other's faults, so the second one, and a recovery, is told to wait."""
+    experiment = _loss(shortened)
     running = begin(mds_alone.region.name, experiment)
     running.await_event("phase.begin", phase="baseline")
     for arguments in (("run", str(experiment)), ("recover",)):
