@@ -68,8 +68,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     needs = {item: _needs(item) for item in items}
     wanted = set(config.getoption("engine"))
     if wanted and wanted < {formation.name for formation in FORMATIONS}:
-        config.hook.pytest_deselected(items=[item for item in items if not needs[item] <= wanted])
-        items[:] = [item for item in items if needs[item] <= wanted]
+        left_out = [item for item in items if needs[item] - wanted]
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if not needs[item] - wanted]
     items.sort(key=place)
     for item in items:
         if item.get_closest_marker("cluster"):

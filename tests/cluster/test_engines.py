@@ -22,7 +22,7 @@ from gameday.regions import api_client
 from gameday.waiting import wait_until
 from lakehouse.deploy import endpoints
 
-pytestmark = [pytest.mark.cluster, pytest.mark.needs("mds", "presto", "spark")]
+pytestmark = pytest.mark.cluster
 
 TABLES = {"c": "customer", "l": "lineitem", "o": "orders"}
 # Of TPC-H's own queries the first, the third and the sixth, with DuckDB's names of columns.

@@ -108,9 +108,7 @@ def test_a_recorded_run_is_judged_as_it_was(name: str) -> None:
     assert {promise: one.verdict for promise, one in found.items()} == {
         promise: one["verdict"] for promise, one in expected.items()
     }, said
-    assert {promise: one["says"] in said[promise] for promise, one in expected.items()} == dict.fromkeys(
-        expected, True
-    ), said
+    assert not [promise for promise, one in expected.items() if one["says"] not in said[promise]], said
 
 
 def concerned(name: str, lost: str) -> set[str]:
